@@ -1,0 +1,13 @@
+//! (being written)
+pub mod engine;
+pub mod executor;
+pub mod request;
+pub mod sampler;
+pub mod kv {
+    //! (being written)
+    /// (being written)
+    pub struct Page;
+}
+pub mod text {
+    //! (being written)
+}
