@@ -3,6 +3,7 @@ pub mod engine;
 pub mod executor;
 pub mod request;
 pub mod sampler;
+pub mod launch;
 pub mod kv {
     //! (being written)
     /// (being written)

@@ -1,0 +1,211 @@
+//! A compiled model as the generated code describes itself, and its binding to one checkpoint's sizes.
+//!
+//! `compile_model!` produces one [`CompiledModel`] per graph: plain functions and tables, no state. [`CompiledModel::bind`]
+//! reads the sizes from `config.json` and gives back everything that depends on them as a [`BoundModel`].
+
+use std::ops::Range;
+
+use crate::checkpoint::Config;
+use crate::launch::{Device, Launcher, Point, StreamSpec};
+
+/// What `compile_model!` makes of a graph and its plans, for devices of type `D`.
+pub struct CompiledModel<D: Device> {
+    /// The graph's file name without its ending.
+    pub name: &'static str,
+    /// The `architectures` of `config.json` that this graph serves.
+    pub serves: &'static [&'static str],
+    /// Reads sizes and settings from a checkpoint's configuration; all faults at once.
+    pub bind: fn(&Config) -> Result<BoundModel, Vec<ConfigFault>>,
+    /// The plans, the sequential one first.
+    pub plans: &'static [CompiledPlan<D>],
+}
+
+/// One plan's generated launch functions. `dims` and `params` are the bound model's.
+pub struct CompiledPlan<D: Device> {
+    /// The plan's file name without its ending.
+    pub name: &'static str,
+    /// When the plan is meant to be taken.
+    pub suits: Suits,
+    /// Its streams, in the numbering of the generated code.
+    pub streams: &'static [StreamSpec],
+    /// How many events it uses.
+    pub num_events: usize,
+    /// Its cuts of the dense batch.
+    pub points: &'static [Point],
+    /// Inner cuts are rounded down to a multiple of this many rows.
+    pub multiple_of: u32,
+    /// Its buffers at these sizes.
+    pub buffers: fn(&BoundModel) -> Vec<BufferSpec>,
+    /// The buffer that holds the logits, `[seqs, vocab]`, when the head has run, and the stream it is written on.
+    pub logits: (usize, usize),
+    /// From token ids to the first layer's input.
+    pub embed: fn(&Launcher<'_, D>, &BoundModel),
+    /// A range of layers.
+    pub layers: fn(&Launcher<'_, D>, &BoundModel, Range<usize>),
+    /// From the last layer's output to the logits.
+    pub head: fn(&Launcher<'_, D>, &BoundModel),
+}
+
+/// The mix of rows a plan is made for; a step takes the first plan, from the last one backwards, that suits it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Suits {
+    /// At least this many rows in all.
+    pub min_tokens: u32,
+    /// At least this many decode rows.
+    pub min_decode: u32,
+}
+
+/// A model's sizes and tables at one checkpoint's configuration.
+#[derive(Debug, Clone)]
+pub struct BoundModel {
+    /// Sizes by the graph's dim number (step dims are 0).
+    pub dims: Vec<usize>,
+    /// Settings by the graph's param number.
+    pub params: Vec<f64>,
+    /// Number of layers, all repeats together.
+    pub num_layers: usize,
+    /// Rows of the logits' last axis.
+    pub vocab: usize,
+    /// Weight table.
+    pub weights: Vec<WeightSpec>,
+    /// KV caches.
+    pub caches: Vec<CacheSpec>,
+    /// Rotary tables.
+    pub ropes: Vec<RopeSpec>,
+}
+
+/// One entry of the weight table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WeightSpec {
+    /// What it is used as.
+    pub role: WeightRole,
+    /// The tensors of the checkpoint it is made of, stacked along rows.
+    pub pieces: Vec<Piece>,
+    /// Columns (the input width of a matrix or the width of a table; the length of a vector).
+    pub columns: usize,
+    /// The layers that have one, `None` for a weight of the whole model.
+    pub layers: Option<Vec<usize>>,
+}
+
+/// How the operators read a weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WeightRole {
+    /// The right side of a product, `[rows, columns]`, output-major as checkpoints hold it.
+    Matrix,
+    /// A lookup table `[rows, columns]`.
+    Table,
+    /// `[columns]`.
+    Vector,
+}
+
+/// A tensor of the checkpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Piece {
+    /// Its name, `{layer}` standing for the layer.
+    pub tensor: String,
+    /// The tensor that is used instead where the configuration ties the two or this one is absent.
+    pub tied: Option<String>,
+    /// Its rows (1 for a vector).
+    pub rows: usize,
+}
+
+/// One KV cache: what each token of each layer keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheSpec {
+    /// As the graph names it.
+    pub name: String,
+    /// Heads of keys and of values.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head: usize,
+    /// The layers that have it.
+    pub layers: Vec<usize>,
+}
+
+/// A table of rotary angles.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RopeSpec {
+    /// Width of a head.
+    pub head: usize,
+    /// Base of the frequencies.
+    pub theta: f64,
+    /// Scaling of the frequencies.
+    pub scaling: RopeScaling,
+}
+
+/// Scaling of rotary frequencies, as `rope_type` names them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum RopeScaling {
+    /// As they are.
+    None,
+    /// Llama 3.1: low frequencies divided by `factor`, high ones kept, a blend between.
+    Llama3 {
+        /// Divides low frequencies.
+        factor: f64,
+        /// Wavelengths above `original_context / low_freq_factor` are scaled.
+        low_freq_factor: f64,
+        /// Wavelengths below `original_context / high_freq_factor` are kept.
+        high_freq_factor: f64,
+        /// Context the model was first trained for, in tokens.
+        original_context: f64,
+    },
+}
+
+/// A buffer of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BufferSpec {
+    /// What its rows are.
+    pub rows: BufferRows,
+    /// Its width, f32 elements.
+    pub columns: usize,
+}
+
+/// What the rows of a buffer are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BufferRows {
+    /// The dense batch's.
+    Tokens,
+    /// One per sampled sequence.
+    Seqs,
+}
+
+/// A configuration that the graph cannot serve.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ConfigFault {
+    /// A size or setting that no key gives.
+    #[error("config.json lacks {keys} (needed for `{name}` of graph {graph})")]
+    Missing {
+        /// The graph.
+        graph: &'static str,
+        /// The dim or param.
+        name: &'static str,
+        /// The keys that would give it.
+        keys: String,
+    },
+    /// A value of the wrong kind.
+    #[error("config.json: {key} is {value}, graph {graph} needs {needs}")]
+    Unusable {
+        /// The graph.
+        graph: &'static str,
+        /// The key.
+        key: String,
+        /// What stands there.
+        value: String,
+        /// What would do.
+        needs: String,
+    },
+    /// A division that leaves a rest, or by zero.
+    #[error("config.json: `{name}` = {expression} is {left} / {right}, not a whole number (graph {graph})")]
+    Uneven {
+        /// The graph.
+        graph: &'static str,
+        /// The dim.
+        name: &'static str,
+        /// Its expression.
+        expression: &'static str,
+        /// Dividend.
+        left: usize,
+        /// Divisor.
+        right: usize,
+    },
+}
