@@ -36,6 +36,37 @@ pub struct Capacity {
     pub num_pages: usize,
 }
 
+impl Capacity {
+    /// Longest sequence in tokens, prompt and output together, that the model allows and the pool can hold alone.
+    /// The last token of a sequence is never fed back, so it needs no place in the pool.
+    pub fn longest_sequence(&self) -> usize {
+        self.max_model_len.min(
+            self.page_tokens
+                .saturating_mul(self.num_pages)
+                .saturating_add(1),
+        )
+    }
+
+    /// Refuses limits that nothing could run under.
+    ///
+    /// # Errors
+    /// The name of the first limit that is zero.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let limits = [
+            ("vocab", self.vocab),
+            ("max_model_len", self.max_model_len),
+            ("max_num_batched_tokens", self.max_num_batched_tokens),
+            ("max_num_seqs", self.max_num_seqs),
+            ("page_tokens", self.page_tokens),
+            ("num_pages", self.num_pages),
+        ];
+        limits
+            .iter()
+            .find(|(_, value)| *value == 0)
+            .map_or(Ok(()), |(name, _)| Err(*name))
+    }
+}
+
 /// The input tokens of one sequence in one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
@@ -54,7 +85,7 @@ pub struct Part {
     pub input: Input,
     /// Position of the first of them, counted from the start of the sequence.
     pub position: usize,
-    /// The sequence's pages in order; they cover at least `position + number of tokens`.
+    /// The sequence's pages in order; they cover at least `position + num_tokens` positions.
     pub pages: Vec<PageIndex>,
     /// Sample a token after the last row of this part.
     pub sample: Option<Arc<Mutex<Sampler>>>,
@@ -102,6 +133,9 @@ pub enum RowError {
     /// The sampler panicked.
     #[error("sampling failed: {0}")]
     Panicked(String),
+    /// The request's own rules forbid every token of the vocabulary.
+    #[error("every token of the vocabulary is banned")]
+    EverythingBanned,
 }
 
 /// The device is gone or a launch failed; nothing in flight can be trusted.
@@ -115,6 +149,10 @@ pub struct DeviceFault {
 }
 
 /// Runs steps in the order they are given, up to two at a time.
+///
+/// Order is a promise: whatever a step reads from or writes to pages and slots happens after the same of the step
+/// before. The engine leans on it when it hands pages of a preempted sequence to the next step while the last step
+/// that names them is still in flight. Dropping an executor ends or abandons its steps safely.
 pub trait Executor: Send {
     /// Fixed at construction.
     fn capacity(&self) -> Capacity;

@@ -7,8 +7,9 @@ use crate::request::{Sampling, TokenId};
 pub struct Sampled {
     /// The chosen token.
     pub token: TokenId,
-    /// Its natural log-probability under the model's own distribution (before temperature and filters, after none).
-    pub logprob: f32,
+    /// Its natural log-probability under the model's own distribution, before any setting of the request; `None` when
+    /// log-probabilities were not asked for.
+    pub logprob: Option<f32>,
     /// The most probable tokens, most probable first, as many as were asked for.
     pub top: Vec<(TokenId, f32)>,
 }
