@@ -1,0 +1,502 @@
+//! Symbolic sizes, and the expressions that define them.
+//!
+//! An [`Expr`] is what a porter writes in `dims` and `params`: `config.head_dim ?? hidden / heads`. A [`Dim`] is a size in
+//! a shape, over the names that `dims` defines: `heads * head`. Dims are kept as polynomials in normal form, so that
+//! `heads * head` and `head * heads` are one dim and equality is `==`.
+//!
+//! ```text
+//! expr  = sum ("??" sum)*          the first that exists
+//! sum   = term (("+" | "-") term)*
+//! term  = atom (("*" | "/") atom)*
+//! atom  = number | name | "config." path | "(" expr ")"
+//! ```
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// An expression over `config.json`, dims and params.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Expr {
+    /// `step`: known only when a step is formed. Stands alone.
+    Step,
+    /// A number.
+    Number(f64),
+    /// A dim or param defined before.
+    Name(String),
+    /// A key of `config.json`, as a path.
+    Config(String),
+    /// Two operands.
+    Binary(Operator, Box<Expr>, Box<Expr>),
+    /// The first that exists.
+    First(Vec<Expr>),
+}
+
+/// An arithmetic operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operator {
+    /// `+`
+    Add,
+    /// `-`
+    Sub,
+    /// `*`
+    Mul,
+    /// `/`; of dims: without rest, checked when the model is bound.
+    Div,
+}
+
+impl Operator {
+    /// Its sign.
+    pub fn sign(self) -> char {
+        match self {
+            Operator::Add => '+',
+            Operator::Sub => '-',
+            Operator::Mul => '*',
+            Operator::Div => '/',
+        }
+    }
+
+    fn binds_tighter(self) -> bool {
+        matches!(self, Operator::Mul | Operator::Div)
+    }
+}
+
+/// Why a text is not an expression, and at which byte of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExprError {
+    /// Byte offset in the text.
+    pub offset: usize,
+    /// What is wrong there.
+    pub message: String,
+}
+
+impl Expr {
+    /// Reads an expression.
+    pub fn parse(text: &str) -> Result<Self, ExprError> {
+        let mut parser = Parser { text, offset: 0 };
+        if text.trim() == "step" {
+            return Ok(Expr::Step);
+        }
+        let expr = parser.first()?;
+        parser.skip_spaces();
+        match parser.rest().chars().next() {
+            None => Ok(expr),
+            Some(found) => Err(parser.error(format!("`{found}` after the end of the expression"))),
+        }
+    }
+
+    /// The names it reads, in order of appearance.
+    pub fn names(&self) -> Vec<&str> {
+        match self {
+            Expr::Step | Expr::Number(_) | Expr::Config(_) => vec![],
+            Expr::Name(name) => vec![name],
+            Expr::Binary(_, a, b) => [a.names(), b.names()].concat(),
+            Expr::First(choices) => choices.iter().flat_map(Expr::names).collect(),
+        }
+    }
+
+    /// The paths of `config.json` it reads, in order of appearance.
+    pub fn config_paths(&self) -> Vec<&str> {
+        match self {
+            Expr::Step | Expr::Number(_) | Expr::Name(_) => vec![],
+            Expr::Config(path) => vec![path],
+            Expr::Binary(_, a, b) => [a.config_paths(), b.config_paths()].concat(),
+            Expr::First(choices) => choices.iter().flat_map(Expr::config_paths).collect(),
+        }
+    }
+
+    /// The expression as a size over the names it reads; `None` if it reads the config, is a fraction or negative.
+    pub fn to_dim(&self) -> Option<Dim> {
+        match self {
+            Expr::Number(number) if number.fract() == 0.0 && *number >= 0.0 => Some(Dim::constant(*number as u64)),
+            Expr::Name(name) => Some(Dim::name(name)),
+            Expr::Binary(operator, a, b) => Some(a.to_dim()?.combine(*operator, &b.to_dim()?)),
+            Expr::Step | Expr::Number(_) | Expr::Config(_) | Expr::First(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Expr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Expr::Step => write!(f, "step"),
+            Expr::Number(number) => write!(f, "{number}"),
+            Expr::Name(name) => write!(f, "{name}"),
+            Expr::Config(path) => write!(f, "config.{path}"),
+            Expr::Binary(operator, a, b) => {
+                a.fmt_operand(f, *operator, false)?;
+                write!(f, " {} ", operator.sign())?;
+                b.fmt_operand(f, *operator, true)
+            }
+            Expr::First(choices) => {
+                for (i, choice) in choices.iter().enumerate() {
+                    write!(f, "{}{choice}", if i == 0 { "" } else { " ?? " })?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Expr {
+    fn fmt_operand(&self, f: &mut fmt::Formatter<'_>, parent: Operator, right: bool) -> fmt::Result {
+        let needs_parentheses = match self {
+            Expr::First(_) => true,
+            Expr::Binary(own, ..) => {
+                parent.binds_tighter() && !own.binds_tighter() || right && parent.binds_tighter() == own.binds_tighter()
+            }
+            Expr::Step | Expr::Number(_) | Expr::Name(_) | Expr::Config(_) => false,
+        };
+        if needs_parentheses { write!(f, "({self})") } else { write!(f, "{self}") }
+    }
+}
+
+struct Parser<'a> {
+    text: &'a str,
+    offset: usize,
+}
+
+impl<'a> Parser<'a> {
+    fn rest(&self) -> &'a str {
+        &self.text[self.offset..]
+    }
+
+    fn error(&self, message: impl Into<String>) -> ExprError {
+        ExprError { offset: self.offset, message: message.into() }
+    }
+
+    fn skip_spaces(&mut self) {
+        self.offset += self.rest().len() - self.rest().trim_start().len();
+    }
+
+    fn accept(&mut self, sign: &str) -> bool {
+        self.skip_spaces();
+        let found = self.rest().starts_with(sign);
+        if found {
+            self.offset += sign.len();
+        }
+        found
+    }
+
+    fn first(&mut self) -> Result<Expr, ExprError> {
+        let mut choices = vec![self.sum()?];
+        while self.accept("??") {
+            choices.push(self.sum()?);
+        }
+        Ok(if choices.len() == 1 { choices.remove(0) } else { Expr::First(choices) })
+    }
+
+    fn sum(&mut self) -> Result<Expr, ExprError> {
+        let mut left = self.term()?;
+        loop {
+            let operator = if self.accept("+") {
+                Operator::Add
+            } else if self.accept("-") {
+                Operator::Sub
+            } else {
+                return Ok(left);
+            };
+            left = Expr::Binary(operator, Box::new(left), Box::new(self.term()?));
+        }
+    }
+
+    fn term(&mut self) -> Result<Expr, ExprError> {
+        let mut left = self.atom()?;
+        loop {
+            let operator = if self.accept("*") {
+                Operator::Mul
+            } else if self.accept("/") {
+                Operator::Div
+            } else {
+                return Ok(left);
+            };
+            left = Expr::Binary(operator, Box::new(left), Box::new(self.atom()?));
+        }
+    }
+
+    fn atom(&mut self) -> Result<Expr, ExprError> {
+        if self.accept("(") {
+            let inner = self.first()?;
+            return if self.accept(")") { Ok(inner) } else { Err(self.error("a `(` is not closed")) };
+        }
+        self.skip_spaces();
+        match self.rest().chars().next() {
+            Some(digit) if digit.is_ascii_digit() => self.number(),
+            Some(letter) if letter.is_ascii_alphabetic() || letter == '_' => self.name(),
+            Some(other) => Err(self.error(format!("`{other}` where a number, a name or `config.…` should stand"))),
+            None => Err(self.error("a number, a name or `config.…` is missing at the end")),
+        }
+    }
+
+    fn take_while(&mut self, accept: impl Fn(char) -> bool) -> &'a str {
+        let rest = self.rest();
+        let length = rest.find(|c| !accept(c)).unwrap_or(rest.len());
+        self.offset += length;
+        &rest[..length]
+    }
+
+    fn number(&mut self) -> Result<Expr, ExprError> {
+        let start = self.offset;
+        self.take_while(|c| c.is_ascii_digit() || c == '.');
+        if self.rest().starts_with(['e', 'E']) {
+            self.offset += 1;
+            self.offset += usize::from(self.rest().starts_with(['-', '+']));
+            self.take_while(|c| c.is_ascii_digit());
+        }
+        let digits = &self.text[start..self.offset];
+        digits.parse().map(Expr::Number).map_err(|_| ExprError { offset: start, message: format!("`{digits}` is no number") })
+    }
+
+    fn name(&mut self) -> Result<Expr, ExprError> {
+        let start = self.offset;
+        let name = self.take_while(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.');
+        match name.split_once('.') {
+            None if name == "config" || name == "step" => Err(ExprError {
+                offset: start,
+                message: format!("`{name}` stands {}", if name == "step" { "alone" } else { "before a key: `config.key`" }),
+            }),
+            None => Ok(Expr::Name(name.to_owned())),
+            Some(("config", path)) if !path.is_empty() && !path.split('.').any(str::is_empty) => {
+                Ok(Expr::Config(path.to_owned()))
+            }
+            Some(_) => Err(ExprError { offset: start, message: format!("`{name}`: only `config.key` has a dot") }),
+        }
+    }
+}
+
+/// A symbolic size: a polynomial over names, in normal form.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Dim {
+    /// Coefficient of each product of factors; none is 0.
+    terms: BTreeMap<Vec<Factor>, i64>,
+}
+
+/// A factor of a product.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Factor {
+    Name(Arc<str>),
+    Quotient(Box<Dim>, Box<Dim>),
+}
+
+impl Dim {
+    /// A fixed size.
+    pub fn constant(size: u64) -> Self {
+        Self::of(vec![], size as i64)
+    }
+
+    /// A size by name.
+    pub fn name(name: &str) -> Self {
+        Self::of(vec![Factor::Name(name.into())], 1)
+    }
+
+    fn of(factors: Vec<Factor>, coefficient: i64) -> Self {
+        let terms = if coefficient == 0 { BTreeMap::new() } else { BTreeMap::from([(factors, coefficient)]) };
+        Self { terms }
+    }
+
+    /// The sum.
+    pub fn plus(&self, other: &Self) -> Self {
+        let mut sum = self.clone();
+        for (factors, coefficient) in &other.terms {
+            *sum.terms.entry(factors.clone()).or_default() += coefficient;
+        }
+        sum.terms.retain(|_, coefficient| *coefficient != 0);
+        sum
+    }
+
+    /// The difference.
+    pub fn minus(&self, other: &Self) -> Self {
+        self.plus(&other.times(&Self::of(vec![], -1)))
+    }
+
+    /// The product.
+    pub fn times(&self, other: &Self) -> Self {
+        let mut product = Self::default();
+        for (a, x) in &self.terms {
+            for (b, y) in &other.terms {
+                let mut factors = [a.as_slice(), b.as_slice()].concat();
+                factors.sort();
+                product = product.plus(&Self::of(factors, x * y));
+            }
+        }
+        product
+    }
+
+    /// The quotient, divided out where both are constants that leave no rest.
+    pub fn over(&self, other: &Self) -> Self {
+        match (self.as_constant(), other.as_constant()) {
+            (_, Some(1)) => self.clone(),
+            (Some(a), Some(b)) if b != 0 && a % b == 0 => Self::constant(a / b),
+            _ if self == other => Self::constant(1),
+            _ => Self::of(vec![Factor::Quotient(Box::new(self.clone()), Box::new(other.clone()))], 1),
+        }
+    }
+
+    fn combine(&self, operator: Operator, other: &Self) -> Self {
+        match operator {
+            Operator::Add => self.plus(other),
+            Operator::Sub => self.minus(other),
+            Operator::Mul => self.times(other),
+            Operator::Div => self.over(other),
+        }
+    }
+
+    /// The size, if it depends on no name.
+    pub fn as_constant(&self) -> Option<u64> {
+        match self.terms.iter().next() {
+            None => Some(0),
+            Some((factors, &size)) if factors.is_empty() && self.terms.len() == 1 => u64::try_from(size).ok(),
+            Some(_) => None,
+        }
+    }
+
+    /// Whether it cannot be negative because no term is.
+    pub fn is_surely_not_negative(&self) -> bool {
+        self.terms.values().all(|&coefficient| coefficient > 0)
+    }
+
+    /// The names it reads.
+    pub fn names(&self) -> Vec<&str> {
+        self.terms.keys().flatten().flat_map(Factor::names).collect()
+    }
+
+    /// The size when `size_of` gives that of each name. `None` for an unknown name, a division that leaves a rest or by
+    /// zero, a negative result, or one past 63 bits.
+    pub fn evaluate(&self, size_of: &impl Fn(&str) -> Option<u64>) -> Option<u64> {
+        let mut sum = 0i64;
+        for (factors, &coefficient) in &self.terms {
+            let mut product = coefficient;
+            for factor in factors {
+                product = product.checked_mul(i64::try_from(factor.evaluate(size_of)?).ok()?)?;
+            }
+            sum = sum.checked_add(product)?;
+        }
+        u64::try_from(sum).ok()
+    }
+
+    /// The terms, each a coefficient with its factors: for the code generator.
+    pub fn terms(&self) -> impl Iterator<Item = (i64, Vec<DimFactor<'_>>)> {
+        self.terms.iter().map(|(factors, &coefficient)| (coefficient, factors.iter().map(Factor::view).collect()))
+    }
+}
+
+/// A factor of a term of a [`Dim`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DimFactor<'a> {
+    /// A size by name.
+    Name(&'a str),
+    /// A whole quotient of two sizes.
+    Quotient(&'a Dim, &'a Dim),
+}
+
+impl Factor {
+    fn names(&self) -> Vec<&str> {
+        match self {
+            Factor::Name(name) => vec![name],
+            Factor::Quotient(a, b) => [a.names(), b.names()].concat(),
+        }
+    }
+
+    fn view(&self) -> DimFactor<'_> {
+        match self {
+            Factor::Name(name) => DimFactor::Name(name),
+            Factor::Quotient(a, b) => DimFactor::Quotient(a, b),
+        }
+    }
+
+    fn evaluate(&self, size_of: &impl Fn(&str) -> Option<u64>) -> Option<u64> {
+        match self {
+            Factor::Name(name) => size_of(name),
+            Factor::Quotient(a, b) => {
+                let (a, b) = (a.evaluate(size_of)?, b.evaluate(size_of)?);
+                (b != 0 && a % b == 0).then(|| a / b)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.terms.is_empty() {
+            return write!(f, "0");
+        }
+        for (i, (factors, &coefficient)) in self.terms.iter().rev().enumerate() {
+            match (i, coefficient < 0) {
+                (0, false) => {}
+                (0, true) => write!(f, "0 - ")?,
+                (_, false) => write!(f, " + ")?,
+                (_, true) => write!(f, " - ")?,
+            }
+            fmt_term(f, factors, coefficient.unsigned_abs())?;
+        }
+        Ok(())
+    }
+}
+
+fn fmt_term(f: &mut fmt::Formatter<'_>, factors: &[Factor], coefficient: u64) -> fmt::Result {
+    if coefficient != 1 || factors.is_empty() {
+        write!(f, "{coefficient}{}", if factors.is_empty() { "" } else { " * " })?;
+    }
+    for (i, factor) in factors.iter().enumerate() {
+        write!(f, "{}", if i == 0 { "" } else { " * " })?;
+        match factor {
+            Factor::Name(name) => write!(f, "{name}")?,
+            Factor::Quotient(a, b) => write!(f, "(({a}) / ({b}))")?,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dim(text: &str) -> Dim {
+        Expr::parse(text).unwrap().to_dim().unwrap()
+    }
+
+    #[test]
+    fn equal_sizes_are_equal_however_they_are_written() {
+        assert_eq!(dim("heads * head"), dim("head * heads"));
+        assert_eq!(dim("(heads + 2 * kv) * head"), dim("head * heads + kv * head * 2"));
+        assert_eq!(dim("a - a"), Dim::constant(0));
+        assert_ne!(dim("heads * head"), dim("hidden"));
+        assert_eq!(dim("6 / 2"), Dim::constant(3));
+    }
+
+    #[test]
+    fn precedence_and_first_that_exists() {
+        let expr = Expr::parse("config.head_dim ?? hidden / heads").unwrap();
+        assert_eq!(expr.config_paths(), ["head_dim"]);
+        assert_eq!(expr.names(), ["hidden", "heads"]);
+        assert_eq!(Expr::parse("1 + 2 * 3").unwrap().to_dim().unwrap(), Dim::constant(7));
+        assert_eq!(Expr::parse("8 - 2 - 1").unwrap().to_dim().unwrap(), Dim::constant(5));
+    }
+
+    #[test]
+    fn text_reads_back() {
+        for text in ["a + b * c", "(a + b) * c", "a - (b - c)", "a / (b / c)", "config.x.y ?? 1e-5", "(a ?? b) * 2", "step"] {
+            let expr = Expr::parse(text).unwrap();
+            assert_eq!(Expr::parse(&expr.to_string()).unwrap(), expr, "{text} printed as {expr}");
+        }
+        for text in ["2 * a * b + c + 3", "a - b", "(a + b) / c * d"] {
+            assert_eq!(dim(&dim(text).to_string()), dim(text), "{text} printed as {}", dim(text));
+        }
+    }
+
+    #[test]
+    fn mistakes_are_placed() {
+        for (text, offset) in [("a +", 3), ("a b", 2), ("config.", 0), ("(a", 2), ("x.y", 0), ("1.2.3", 0), ("a * step", 4)] {
+            assert_eq!(Expr::parse(text).unwrap_err().offset, offset, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_evaluate() {
+        let size = |name: &str| [("a", 12), ("b", 4)].iter().find(|(n, _)| *n == name).map(|(_, s)| *s);
+        assert_eq!(dim("a / b * 2 + 1").evaluate(&size), Some(7));
+        assert_eq!(dim("b / a").evaluate(&size), None);
+        assert_eq!(dim("b - a").evaluate(&size), None);
+        assert_eq!(dim("nowhere").evaluate(&size), None);
+    }
+}

@@ -1,0 +1,292 @@
+//! A model as the compiler holds it, at every stage from the porter's file to the launch schedule.
+
+use crate::diag::Place;
+use crate::dim::{Dim, Expr};
+use crate::ids::{BlockId, CacheId, DimId, ParamId, PointId, StreamId, Table, ValueId, WeightId};
+use crate::op::{Op, RowDomain};
+use crate::schedule::{Schedule, Streams};
+use crate::types::TensorType;
+
+/// How far a graph has come. Each stage has its own rules of legality ([`crate::verify`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Stage {
+    /// As the porter wrote it.
+    Loaded,
+    /// Only operators that devices have.
+    Lowered,
+    /// Nodes are nano-operations: one per range of the dense batch.
+    Split,
+    /// Every node has its stream.
+    Grouped,
+    /// There is a launch schedule.
+    Scheduled,
+}
+
+/// A model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Graph {
+    /// File name without its ending.
+    pub name: String,
+    /// How far it has come.
+    pub stage: Stage,
+    /// The `architectures` of `config.json` it serves.
+    pub serves: Vec<String>,
+    /// Keys of `config.json` that must have a given value.
+    pub expects: Vec<Expectation>,
+    /// Sizes, each defined by those before it.
+    pub dims: Table<DimId, Definition>,
+    /// Settings, each defined by dims and the settings before it.
+    pub params: Table<ParamId, Definition>,
+    /// Weights of the checkpoint.
+    pub weights: Table<WeightId, Weight>,
+    /// KV caches.
+    pub caches: Table<CacheId, Cache>,
+    /// Values of the main body and of all blocks.
+    pub values: Table<ValueId, Value>,
+    /// Texts of the kinds of layer.
+    pub blocks: Table<BlockId, Block>,
+    /// The inputs of a step.
+    pub inputs: Vec<ValueId>,
+    /// The main body.
+    pub nodes: Vec<Node>,
+    /// What the model gives: `[seqs, vocab]`.
+    pub gives: ValueId,
+    /// The plan's cuts and streams, from stage [`Stage::Split`] on.
+    pub split: Option<Split>,
+    /// The plan's streams, from stage [`Stage::Grouped`] on.
+    pub streams: Option<Streams>,
+    /// The launch schedule, at stage [`Stage::Scheduled`].
+    pub schedule: Option<Schedule>,
+}
+
+/// A name with the expression that gives its value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Definition {
+    /// The name.
+    pub name: String,
+    /// Its value.
+    pub value: Expr,
+    /// Where it is defined.
+    pub place: Place,
+}
+
+/// A condition on `config.json`: a config that says otherwise is refused, by key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Expectation {
+    /// Path of the key, `a.b.c`.
+    pub key: String,
+    /// The values that will do; [`Literal::None`] stands for an absent key or null.
+    pub one_of: Vec<Literal>,
+    /// Where it is written.
+    pub place: Place,
+}
+
+/// A value as configurations hold them.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Literal {
+    /// Absent or null.
+    None,
+    /// True or false.
+    Bool(bool),
+    /// A number.
+    Number(f64),
+    /// A string.
+    Text(String),
+}
+
+/// A weight: what the operators read it as, and the tensors of the checkpoint it is made of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Weight {
+    /// What it is read as.
+    pub role: WeightRole,
+    /// The tensors, stacked along rows; more than one after fusion.
+    pub pieces: Vec<Piece>,
+    /// Elements of a row.
+    pub columns: Dim,
+    /// The block whose layers each have one; `None` for a weight of the whole model.
+    pub block: Option<BlockId>,
+    /// Where the graph names it.
+    pub place: Place,
+}
+
+/// How operators read a weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WeightRole {
+    /// The right side of a product, `[rows, columns]`, output-major.
+    Matrix,
+    /// A lookup table, `[rows, columns]`.
+    Table,
+    /// `[columns]`; one row.
+    Vector,
+}
+
+/// A tensor of the checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// Its full name, such as `model.layers.{layer}.mlp.up_proj.weight`.
+    pub tensor: String,
+    /// The tensor used instead where the configuration ties the two or this one is absent.
+    pub tied: Option<String>,
+    /// Its rows; 1 for a vector.
+    pub rows: Dim,
+}
+
+/// A KV cache that each layer of one block keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cache {
+    /// Its name in the block.
+    pub name: String,
+    /// The block.
+    pub block: BlockId,
+    /// Heads of keys and of values.
+    pub kv_heads: Dim,
+    /// Width of a head.
+    pub head: Dim,
+    /// Where it is declared.
+    pub place: Place,
+}
+
+/// A value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Value {
+    /// Its name in its body.
+    pub name: String,
+    /// The block it lives in; `None` for the main body.
+    pub block: Option<BlockId>,
+    /// Its type.
+    pub ty: TensorType,
+    /// Where it is defined.
+    pub place: Place,
+}
+
+/// The text of one kind of layer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Block {
+    /// Its name.
+    pub name: String,
+    /// Prefix of its weights' names, with `{layer}`.
+    pub weights: String,
+    /// What a layer takes from the one before.
+    pub takes: ValueId,
+    /// Its nodes, each after those it reads.
+    pub nodes: Vec<Node>,
+    /// What a layer gives to the next.
+    pub gives: ValueId,
+    /// Where it is defined.
+    pub place: Place,
+}
+
+/// One assignment; from stage [`Stage::Split`] on, one nano-operation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// The name the porter or a pass gave it.
+    pub name: String,
+    /// What it does.
+    pub op: Op,
+    /// What it gives. Several nano-operations give different rows of the same value.
+    pub outputs: Vec<ValueId>,
+    /// The part of the dense batch it does, from stage [`Stage::Split`] on.
+    pub range: Option<Range>,
+    /// Its stream, from stage [`Stage::Grouped`] on.
+    pub stream: Option<StreamId>,
+    /// Where it, or what it was made from, is written.
+    pub place: Place,
+}
+
+/// A part of the dense batch between two cuts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Range {
+    /// First cut.
+    pub from: PointId,
+    /// Last cut.
+    pub to: PointId,
+}
+
+impl Range {
+    /// Whether the two have a row in common for some batch.
+    pub fn intersects(self, other: Self) -> bool {
+        self.from < other.to && other.from < self.to
+    }
+}
+
+/// How a plan cuts the dense batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Split {
+    /// The inner cuts, in order.
+    pub points: Vec<Point>,
+    /// Inner cuts are rounded down to a multiple of this many rows.
+    pub multiple_of: u32,
+}
+
+/// A rule that gives a cut when the batch is known.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Point {
+    /// This share of all rows.
+    Share(f32),
+    /// This many rows.
+    Tokens(u32),
+    /// The end of this share of the decode rows.
+    DecodeShare(f32),
+}
+
+impl Split {
+    /// The whole dense batch.
+    pub fn whole(&self) -> Range {
+        use crate::ids::Id;
+        Range { from: PointId::new(0), to: PointId::new(self.points.len() + 1) }
+    }
+}
+
+/// The dim that counts the rows of the dense batch.
+pub const TOKENS: &str = "tokens";
+/// The dim that counts the rows whose logits are wanted.
+pub const SEQS: &str = "seqs";
+
+impl Graph {
+    /// The body of a block, or the main body.
+    pub fn body(&self, block: Option<BlockId>) -> &[Node] {
+        match block {
+            Some(block) => &self.blocks[block].nodes,
+            None => &self.nodes,
+        }
+    }
+
+    /// The body of a block, or the main body, to be rewritten.
+    pub fn body_mut(&mut self, block: Option<BlockId>) -> &mut Vec<Node> {
+        match block {
+            Some(block) => &mut self.blocks[block].nodes,
+            None => &mut self.nodes,
+        }
+    }
+
+    /// The main body and then every block's, by block.
+    pub fn bodies(&self) -> impl Iterator<Item = (Option<BlockId>, &[Node])> {
+        let blocks = self.blocks.iter().map(|(id, block)| (Some(id), block.nodes.as_slice()));
+        std::iter::once((None, self.nodes.as_slice())).chain(blocks)
+    }
+
+    /// What the rows of a node's launch are.
+    pub fn rows_of(&self, op: &Op) -> RowDomain {
+        let first_size = |value: ValueId| self.values[value].ty.shape.first();
+        let by_value = |value: ValueId| match first_size(value) {
+            Some(size) if *size == Dim::name(SEQS) => RowDomain::Seqs,
+            Some(_) | None => RowDomain::Tokens,
+        };
+        match *op {
+            Op::DecodeAttention { .. } => RowDomain::DecodeTokens,
+            Op::PrefillAttention { .. } => RowDomain::PrefillTokens,
+            Op::Rows { at, .. } => by_value(at),
+            Op::Embed { ids: x, .. }
+            | Op::RmsNorm { x, .. }
+            | Op::Linear { x, .. }
+            | Op::Rope { x, .. }
+            | Op::Attention { q: x, .. }
+            | Op::Add { a: x, .. }
+            | Op::GatedMul { gate: x, .. }
+            | Op::Repeat { with: x, .. }
+            | Op::KvWrite { k: x, .. }
+            | Op::Columns { x, .. }
+            | Op::AddRmsNorm { a: x, .. } => by_value(x),
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! The operators.
+//!
+//! One variant per operator, its operands by name. Every question the compiler asks of an operator is a method with an
+//! exhaustive match, so that a new variant is walked through all of them by the compiler's own complaints:
+//! operands ([`Op::operands`], [`Op::operands_mut`]), rows ([`crate::graph::Graph::rows_of`]), side effects ([`Op::effect`]), the resource
+//! that bounds it ([`Op::resource`]), whether it may write over an operand ([`Op::in_place`]); its output types are in
+//! [`crate::infer`], its launch in the code generator, its meaning in the oracle interpreter.
+
+use crate::dim::Dim;
+use crate::ids::{BlockId, CacheId, ParamId, ValueId, WeightId};
+
+/// An operator with its operands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    /// Row lookup: `out[r] = weight[ids[r]]`.
+    Embed {
+        /// `[tokens]` of i32.
+        ids: ValueId,
+        /// `[rows, out]`.
+        weight: WeightId,
+    },
+    /// `x / sqrt(mean(x²) + eps) * weight` over the last axis (Zhang & Sennrich 2019).
+    RmsNorm {
+        /// `[rows, n]`.
+        x: ValueId,
+        /// `[n]`.
+        weight: WeightId,
+        /// Added under the root.
+        eps: ParamId,
+    },
+    /// `x · weightᵀ + bias`.
+    Linear {
+        /// `[rows, in]`.
+        x: ValueId,
+        /// `[out, in]`.
+        weight: WeightId,
+        /// `[out]`.
+        bias: Option<WeightId>,
+    },
+    /// Rotary position embedding of each head (Su et al. 2021), halves rotated against each other.
+    Rope {
+        /// `[rows, heads * head]`.
+        x: ValueId,
+        /// `[rows]` of i32.
+        pos: ValueId,
+        /// Width of a head.
+        head: Dim,
+        /// Base of the frequencies.
+        theta: ParamId,
+        /// Scaling of the frequencies for long contexts.
+        scaling: Option<RopeScaling>,
+    },
+    /// Attention over the sequence so far. `lower` splits it into [`Op::KvWrite`], [`Op::DecodeAttention`] and
+    /// [`Op::PrefillAttention`].
+    Attention {
+        /// `[tokens, heads * head]`.
+        q: ValueId,
+        /// `[tokens, kv_heads * head]`.
+        k: ValueId,
+        /// `[tokens, kv_heads * head]`.
+        v: ValueId,
+        /// Where keys and values are kept.
+        cache: CacheId,
+        /// Which positions a row sees.
+        mask: Mask,
+    },
+    /// `a + b`.
+    Add {
+        /// `[rows, n]`.
+        a: ValueId,
+        /// `[rows, n]`.
+        b: ValueId,
+    },
+    /// `by(gate) * up` (Shazeer 2020, "GLU Variants Improve Transformer").
+    GatedMul {
+        /// `[rows, n]`.
+        gate: ValueId,
+        /// `[rows, n]`.
+        up: ValueId,
+        /// Applied to `gate`.
+        by: Activation,
+    },
+    /// Picks rows by number: `out[i] = x[at[i]]`.
+    Rows {
+        /// `[tokens, n]`.
+        x: ValueId,
+        /// `[seqs]` of i32.
+        at: ValueId,
+    },
+    /// Runs blocks one after another, `times` of them, cycling through `blocks`; each takes what the one before gave.
+    Repeat {
+        /// One period of the pattern.
+        blocks: Vec<BlockId>,
+        /// How many layers in all.
+        times: Dim,
+        /// What the first layer takes.
+        with: ValueId,
+    },
+
+    // From `lower`.
+    /// Writes keys and values of the rows to their places in the cache.
+    KvWrite {
+        /// `[tokens, kv_heads * head]`.
+        k: ValueId,
+        /// `[tokens, kv_heads * head]`.
+        v: ValueId,
+        /// The cache.
+        cache: CacheId,
+    },
+    /// Attention of the decode rows: one row per sequence, bound by reading the cache.
+    DecodeAttention {
+        /// `[tokens, heads * head]`.
+        q: ValueId,
+        /// The cache.
+        cache: CacheId,
+        /// Which positions a row sees.
+        mask: Mask,
+    },
+    /// Attention of the prefill rows: many rows per sequence, bound by arithmetic.
+    PrefillAttention {
+        /// `[tokens, heads * head]`.
+        q: ValueId,
+        /// The cache.
+        cache: CacheId,
+        /// Which positions a row sees.
+        mask: Mask,
+    },
+
+    // From `fuse`.
+    /// A window of the columns of `x`. Costs nothing: whoever reads it reads `x`.
+    Columns {
+        /// `[rows, n]`.
+        x: ValueId,
+        /// First column.
+        from: Dim,
+        /// Number of columns.
+        width: Dim,
+    },
+    /// `sum = a + b` and `RmsNorm(sum)` in one pass; gives both, in this order.
+    AddRmsNorm {
+        /// `[rows, n]`.
+        a: ValueId,
+        /// `[rows, n]`.
+        b: ValueId,
+        /// `[n]`.
+        weight: WeightId,
+        /// Added under the root.
+        eps: ParamId,
+    },
+}
+
+/// Which positions of its sequence a row attends to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mask {
+    /// Its own and all before it.
+    Causal,
+}
+
+/// An activation function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Activation {
+    /// `x * sigmoid(x)`.
+    Silu,
+    /// Gaussian error linear unit (Hendrycks & Gimpel 2016), exact form.
+    Gelu,
+    /// Gaussian error linear unit, tanh form.
+    GeluTanh,
+}
+
+/// Scaling of rotary frequencies; the settings are params, so that a config without scaling gives neutral values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RopeScaling {
+    /// `rope_type: llama3`: low frequencies divided by `factor`, high ones kept, a linear blend between
+    /// (Llama 3.1; `_compute_llama3_parameters` of Hugging Face transformers). Neutral at `factor` 1.
+    Llama3 {
+        /// Divides low frequencies.
+        factor: ParamId,
+        /// Wavelengths above `original_context / low_freq_factor` are scaled fully.
+        low_freq_factor: ParamId,
+        /// Wavelengths below `original_context / high_freq_factor` are kept.
+        high_freq_factor: ParamId,
+        /// Context the model was first trained for, in tokens.
+        original_context: ParamId,
+    },
+}
+
+/// What the rows of an operator's outputs are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RowDomain {
+    /// All rows of the dense batch: may be cut into nano-batches.
+    Tokens,
+    /// Its decode rows: may be cut into nano-batches.
+    DecodeTokens,
+    /// Its prefill rows: may be cut into nano-batches.
+    PrefillTokens,
+    /// One row per sampled sequence: never cut.
+    Seqs,
+}
+
+/// The resource that bounds an operator, and so the stream group it goes to unless the plan says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Resource {
+    /// Arithmetic.
+    Compute,
+    /// Reading the KV cache.
+    Memory,
+    /// Links between devices.
+    Network,
+}
+
+/// What an operator does to a KV cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing.
+    None,
+    /// Writes the entries of its own rows.
+    WriteOwnRows(CacheId),
+    /// Reads entries of the same sequences that were written before this step, and those of its own rows.
+    ReadOwnRows(CacheId),
+    /// Reads entries written before this step and those of all rows of this step up to its own last one: a sequence's
+    /// chunk may begin in an earlier nano-batch.
+    ReadRowsUpTo(CacheId),
+    /// Reads and writes as [`Op::Attention`] does before it is lowered.
+    Both(CacheId),
+}
+
+impl Op {
+    /// The operator's name as graphs spell it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Embed { .. } => "Embed",
+            Op::RmsNorm { .. } => "RmsNorm",
+            Op::Linear { .. } => "Linear",
+            Op::Rope { .. } => "Rope",
+            Op::Attention { .. } => "Attention",
+            Op::Add { .. } => "Add",
+            Op::GatedMul { .. } => "GatedMul",
+            Op::Rows { .. } => "Rows",
+            Op::Repeat { .. } => "Repeat",
+            Op::KvWrite { .. } => "KvWrite",
+            Op::DecodeAttention { .. } => "DecodeAttention",
+            Op::PrefillAttention { .. } => "PrefillAttention",
+            Op::Columns { .. } => "Columns",
+            Op::AddRmsNorm { .. } => "AddRmsNorm",
+        }
+    }
+
+    /// The values it reads, with the field each stands in.
+    pub fn operands(&self) -> Vec<(&'static str, ValueId)> {
+        match *self {
+            Op::Embed { ids, .. } => vec![("ids", ids)],
+            Op::RmsNorm { x, .. } | Op::Linear { x, .. } | Op::Columns { x, .. } => vec![("x", x)],
+            Op::Rope { x, pos, .. } => vec![("x", x), ("pos", pos)],
+            Op::Attention { q, k, v, .. } => vec![("q", q), ("k", k), ("v", v)],
+            Op::Add { a, b } | Op::AddRmsNorm { a, b, .. } => vec![("a", a), ("b", b)],
+            Op::GatedMul { gate, up, .. } => vec![("gate", gate), ("up", up)],
+            Op::Rows { x, at } => vec![("x", x), ("at", at)],
+            Op::Repeat { with, .. } => vec![("with", with)],
+            Op::KvWrite { k, v, .. } => vec![("k", k), ("v", v)],
+            Op::DecodeAttention { q, .. } | Op::PrefillAttention { q, .. } => vec![("q", q)],
+        }
+    }
+
+    /// The values it reads, to be replaced.
+    pub fn operands_mut(&mut self) -> Vec<&mut ValueId> {
+        match self {
+            Op::Embed { ids, .. } => vec![ids],
+            Op::RmsNorm { x, .. } | Op::Linear { x, .. } | Op::Columns { x, .. } => vec![x],
+            Op::Rope { x, pos, .. } => vec![x, pos],
+            Op::Attention { q, k, v, .. } => vec![q, k, v],
+            Op::Add { a, b } | Op::AddRmsNorm { a, b, .. } => vec![a, b],
+            Op::GatedMul { gate, up, .. } => vec![gate, up],
+            Op::Rows { x, at } => vec![x, at],
+            Op::Repeat { with, .. } => vec![with],
+            Op::KvWrite { k, v, .. } => vec![k, v],
+            Op::DecodeAttention { q, .. } | Op::PrefillAttention { q, .. } => vec![q],
+        }
+    }
+
+    /// The weights it reads.
+    pub fn weights(&self) -> Vec<WeightId> {
+        match *self {
+            Op::Embed { weight, .. } | Op::RmsNorm { weight, .. } | Op::AddRmsNorm { weight, .. } => vec![weight],
+            Op::Linear { weight, bias, .. } => [Some(weight), bias].into_iter().flatten().collect(),
+            Op::Rope { .. }
+            | Op::Attention { .. }
+            | Op::Add { .. }
+            | Op::GatedMul { .. }
+            | Op::Rows { .. }
+            | Op::Repeat { .. }
+            | Op::KvWrite { .. }
+            | Op::DecodeAttention { .. }
+            | Op::PrefillAttention { .. }
+            | Op::Columns { .. } => vec![],
+        }
+    }
+
+    /// How many values it gives.
+    pub fn num_outputs(&self) -> usize {
+        match self {
+            Op::KvWrite { .. } => 0,
+            Op::AddRmsNorm { .. } => 2,
+            Op::Embed { .. }
+            | Op::RmsNorm { .. }
+            | Op::Linear { .. }
+            | Op::Rope { .. }
+            | Op::Attention { .. }
+            | Op::Add { .. }
+            | Op::GatedMul { .. }
+            | Op::Rows { .. }
+            | Op::Repeat { .. }
+            | Op::DecodeAttention { .. }
+            | Op::PrefillAttention { .. }
+            | Op::Columns { .. } => 1,
+        }
+    }
+
+    /// What it does to a KV cache.
+    pub fn effect(&self) -> Effect {
+        match *self {
+            Op::Attention { cache, .. } => Effect::Both(cache),
+            Op::KvWrite { cache, .. } => Effect::WriteOwnRows(cache),
+            Op::DecodeAttention { cache, .. } => Effect::ReadOwnRows(cache),
+            Op::PrefillAttention { cache, .. } => Effect::ReadRowsUpTo(cache),
+            Op::Embed { .. }
+            | Op::RmsNorm { .. }
+            | Op::Linear { .. }
+            | Op::Rope { .. }
+            | Op::Add { .. }
+            | Op::GatedMul { .. }
+            | Op::Rows { .. }
+            | Op::Repeat { .. }
+            | Op::Columns { .. }
+            | Op::AddRmsNorm { .. } => Effect::None,
+        }
+    }
+
+    /// The resource that bounds it.
+    pub fn resource(&self) -> Resource {
+        match self {
+            Op::DecodeAttention { .. } => Resource::Memory,
+            Op::Embed { .. }
+            | Op::RmsNorm { .. }
+            | Op::Linear { .. }
+            | Op::Rope { .. }
+            | Op::Attention { .. }
+            | Op::Add { .. }
+            | Op::GatedMul { .. }
+            | Op::Rows { .. }
+            | Op::Repeat { .. }
+            | Op::KvWrite { .. }
+            | Op::PrefillAttention { .. }
+            | Op::Columns { .. }
+            | Op::AddRmsNorm { .. } => Resource::Compute,
+        }
+    }
+
+    /// Operand and output (by number) that may share memory because row `i` of the output depends on row `i` of the
+    /// operand alone and each element is read before it is written.
+    pub fn in_place(&self) -> Option<(ValueId, usize)> {
+        match *self {
+            Op::Add { a, .. } | Op::AddRmsNorm { a, .. } => Some((a, 0)),
+            Op::Rope { x, .. } => Some((x, 0)),
+            Op::Embed { .. }
+            | Op::RmsNorm { .. }
+            | Op::Linear { .. }
+            | Op::Attention { .. }
+            | Op::GatedMul { .. }
+            | Op::Rows { .. }
+            | Op::Repeat { .. }
+            | Op::KvWrite { .. }
+            | Op::DecodeAttention { .. }
+            | Op::PrefillAttention { .. }
+            | Op::Columns { .. } => None,
+        }
+    }
+
+    /// Whether it is launched at all; the others only give another name to what is there.
+    pub fn launches(&self) -> bool {
+        match self {
+            Op::Columns { .. } | Op::Repeat { .. } => false,
+            Op::Embed { .. }
+            | Op::RmsNorm { .. }
+            | Op::Linear { .. }
+            | Op::Rope { .. }
+            | Op::Attention { .. }
+            | Op::Add { .. }
+            | Op::GatedMul { .. }
+            | Op::Rows { .. }
+            | Op::KvWrite { .. }
+            | Op::DecodeAttention { .. }
+            | Op::PrefillAttention { .. }
+            | Op::AddRmsNorm { .. } => true,
+        }
+    }
+}
