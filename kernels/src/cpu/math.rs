@@ -1,0 +1,82 @@
+//! Transcendental functions as fixed sequences of vector operations, identical on every path.
+
+use super::vector::Vector;
+
+/// 1.5 * 2^23: adding it rounds a small float to an integer that sits in the low mantissa bits.
+const ROUNDER: f32 = 12_582_912.0;
+/// ln 2 in two parts; products of the first with small integers are exact.
+const LN2_HIGH: f32 = 0.693_359_4;
+const LN2_LOW: f32 = -2.121_944_4e-4;
+
+/// Below this, `exp` is zero: the result would leave the normal range.
+const EXP_LOWEST: f32 = -87.0;
+const EXP_HIGHEST: f32 = 88.0;
+
+/// Minimax polynomial of e^r on |r| <= ln(2)/2, highest degree first; error 2e-9.
+const EXP: [f32; 7] = [0.001_394_121_3, 0.008_375_21, 0.041_666_35, 0.166_664_14, 0.5, 1.0, 1.0];
+
+/// Minimax polynomial of e^(z^2) erfc(z) / t for t = 1 / (1 + z/2) on 1/5.6 <= t <= 1, highest degree first; error 2e-9.
+const ERFC: [f32; 11] = [
+    0.030_388_73,
+    -0.159_455_4,
+    0.300_206_47,
+    -0.169_372_22,
+    -0.135_135_28,
+    0.106_037_99,
+    0.025_351_7,
+    0.193_740_36,
+    0.243_762_71,
+    0.282_392_4,
+    0.282_082_55,
+];
+
+#[inline(always)]
+fn polynomial<V: Vector, const TERMS: usize>(coefficients: &[f32; TERMS], x: V) -> V {
+    let mut sum = V::splat(coefficients[0]);
+    for &coefficient in &coefficients[1..] {
+        sum = sum.mul_add(x, V::splat(coefficient));
+    }
+    sum
+}
+
+/// e^x: relative error below 2e-7 on [-87, 88], zero below -87 and e^88 above 88.
+///
+/// x = n ln 2 + r with integer n and |r| <= ln(2)/2; e^x = 2^n e^r (Cody and Waite's reduction).
+#[inline(always)]
+pub(crate) fn exp<V: Vector>(x: V) -> V {
+    let clamped = x.max(V::splat(EXP_LOWEST)).less_select(
+        V::splat(EXP_HIGHEST),
+        x.max(V::splat(EXP_LOWEST)),
+        V::splat(EXP_HIGHEST),
+    );
+    let rounded = clamped.mul_add(V::splat(std::f32::consts::LOG2_E), V::splat(ROUNDER));
+    let n = rounded.sub(V::splat(ROUNDER));
+    let r = n.mul_add(V::splat(-LN2_HIGH), clamped);
+    let r = n.mul_add(V::splat(-LN2_LOW), r);
+    let result = polynomial(&EXP, r).add_exponent(rounded);
+    x.less_select(V::splat(EXP_LOWEST), V::splat(0.0), result)
+}
+
+/// x / (1 + e^-x).
+#[inline(always)]
+pub(crate) fn silu<V: Vector>(x: V) -> V {
+    let one = V::splat(1.0);
+    x.div(one.add(exp(V::splat(0.0).sub(x))))
+}
+
+/// x (1 + tanh(u)) / 2 = x / (1 + e^-2u) with u = sqrt(2/pi) (x + 0.044715 x^3) (Hendrycks and Gimpel, arXiv 1606.08415).
+#[inline(always)]
+pub(crate) fn gelu_tanh<V: Vector>(x: V) -> V {
+    let inner = x.mul(x).mul_add(V::splat(0.044_715), V::splat(1.0)).mul(x);
+    x.div(V::splat(1.0).add(exp(inner.mul(V::splat(-1.595_769)))))
+}
+
+/// x Phi(x) with the exact normal distribution function, by erfc of |x| / sqrt(2); absolute error below 1e-6 |x|.
+#[inline(always)]
+pub(crate) fn gelu<V: Vector>(x: V) -> V {
+    let (zero, one, half) = (V::splat(0.0), V::splat(1.0), V::splat(0.5));
+    let z = x.max(zero.sub(x)).mul(V::splat(std::f32::consts::FRAC_1_SQRT_2));
+    let t = one.div(z.mul_add(half, one));
+    let tail = polynomial(&ERFC, t).mul(t).mul(exp(zero.sub(z.mul(z)))).mul(half);
+    x.mul(x.less_select(zero, tail, one.sub(tail)))
+}

@@ -1,0 +1,33 @@
+//! CPU kernels with run-time instruction set dispatch.
+//!
+//! Read in this order: [`isa`](self::isa()) picks a path once per process, `vector` is the 16-lane arithmetic that each
+//! path implements, `tile` is the one matrix micro-kernel, and the remaining files are the operators on top of them.
+
+mod attention;
+mod element;
+mod elementwise;
+mod isa;
+mod kv;
+mod linear;
+mod math;
+mod norm;
+mod pack;
+mod packed;
+mod rope;
+#[cfg(test)]
+mod tests;
+mod tile;
+mod vector;
+mod view;
+
+pub use attention::{Span, attention, attention_items};
+pub use element::{ElementType, WeightType};
+pub use elementwise::{Activation, add, copy, embed, gated_mul, gather_rows};
+pub use isa::{Isa, isa};
+pub use kv::{KEY_BLOCK, KvPages, KvSlot, kv_write};
+pub use linear::{linear, linear_items};
+pub use norm::{add_rms_norm, rms_norm};
+pub use pack::{PackError, SourceType, WeightRows};
+pub use packed::{PANEL, PackedMatrix, Panels};
+pub use rope::{RopeScaling, RopeTable, inverse_frequencies, rope};
+pub use view::{MatMut, MatRef};

@@ -1,0 +1,1 @@
+//! Every kernel against an f64 reference, and bit for bit against itself.
