@@ -41,18 +41,14 @@ impl Config {
     /// The text is not JSON.
     pub fn from_json(text: &str) -> Result<Self, CheckpointError> {
         let path = PathBuf::from("config.json");
-        let root = serde_json::from_str(text).map_err(|error| CheckpointError::Invalid {
-            path: path.clone(),
-            what: format!("not JSON: {error}"),
-        })?;
+        let root = serde_json::from_str(text)
+            .map_err(|error| CheckpointError::Invalid { path: path.clone(), what: format!("not JSON: {error}") })?;
         Ok(Self { path, root })
     }
 
     /// The value at a dotted path, as in `rope_parameters.rope_theta`; a `null` counts as absent.
     pub fn get(&self, path: &str) -> Option<&Value> {
-        path.split('.')
-            .try_fold(&self.root, |value, key| value.get(key))
-            .filter(|value| !value.is_null())
+        path.split('.').try_fold(&self.root, |value, key| value.get(key)).filter(|value| !value.is_null())
     }
 
     /// The whole file.
@@ -71,16 +67,9 @@ impl Config {
     /// The key is absent, or not a list of names.
     pub fn architectures(&self) -> Result<Vec<&str>, CheckpointError> {
         let value = self.root.get("architectures").unwrap_or(&Value::Null);
-        let names: Option<Vec<&str>> = value
-            .as_array()
-            .and_then(|list| list.iter().map(Value::as_str).collect());
+        let names: Option<Vec<&str>> = value.as_array().and_then(|list| list.iter().map(Value::as_str).collect());
         names.filter(|names| !names.is_empty()).ok_or_else(|| {
-            value_error(
-                &self.path,
-                "architectures",
-                value,
-                "a list of class names, as [\"LlamaForCausalLM\"]",
-            )
+            value_error(&self.path, "architectures", value, "a list of class names, as [\"LlamaForCausalLM\"]")
         })
     }
 
@@ -94,39 +83,24 @@ impl Config {
 }
 
 /// A token id or a list of them under `key`; `None` when absent or null.
-pub(super) fn token_ids(
-    path: &Path,
-    root: &Value,
-    key: &str,
-) -> Result<Option<Vec<TokenId>>, CheckpointError> {
+pub(super) fn token_ids(path: &Path, root: &Value, key: &str) -> Result<Option<Vec<TokenId>>, CheckpointError> {
     let value = root.get(key).unwrap_or(&Value::Null);
     let ids: Option<Vec<TokenId>> = match value {
         Value::Null => return Ok(None),
         Value::Array(list) => list.iter().map(token_id).collect(),
         single => token_id(single).map(|id| vec![id]),
     };
-    ids.map(Some)
-        .ok_or_else(|| value_error(path, key, value, "a token id or a list of token ids"))
+    ids.map(Some).ok_or_else(|| value_error(path, key, value, "a token id or a list of token ids"))
 }
 
 fn token_id(value: &Value) -> Option<TokenId> {
     value.as_u64().and_then(|id| TokenId::try_from(id).ok())
 }
 
-pub(super) fn value_error(
-    path: &Path,
-    key: &str,
-    value: &Value,
-    expected: &'static str,
-) -> CheckpointError {
+pub(super) fn value_error(path: &Path, key: &str, value: &Value, expected: &'static str) -> CheckpointError {
     let mut text = value.to_string();
     if text.chars().count() > 64 {
         text = text.chars().take(64).chain(['…']).collect();
     }
-    CheckpointError::Value {
-        path: path.to_owned(),
-        key: key.to_owned(),
-        value: text,
-        expected,
-    }
+    CheckpointError::Value { path: path.to_owned(), key: key.to_owned(), value: text, expected }
 }

@@ -53,12 +53,8 @@ impl GenerationConfig {
             eos: token_ids(path, root, "eos_token_id")?,
             temperature: number("temperature", "a number from 0 on", |x| x >= 0.0)?,
             top_k: top_k(path, root)?,
-            top_p: number("top_p", "a number above 0 and at most 1", |x| {
-                x > 0.0 && x <= 1.0
-            })?,
-            min_p: number("min_p", "a number from 0 to 1", |x| {
-                (0.0..=1.0).contains(&x)
-            })?,
+            top_p: number("top_p", "a number above 0 and at most 1", |x| x > 0.0 && x <= 1.0)?,
+            min_p: number("min_p", "a number from 0 to 1", |x| (0.0..=1.0).contains(&x))?,
             repetition_penalty: number("repetition_penalty", "a number above 0", |x| x > 0.0)?,
             max_new_tokens: count("max_new_tokens")?,
         })
@@ -76,10 +72,7 @@ fn number(
     if value.is_null() {
         return Ok(None);
     }
-    let number = value
-        .as_f64()
-        .filter(|&x| good(x))
-        .ok_or_else(|| value_error(path, key, value, expected))?;
+    let number = value.as_f64().filter(|&x| good(x)).ok_or_else(|| value_error(path, key, value, expected))?;
     Ok(Some(number as f32))
 }
 
@@ -97,7 +90,5 @@ fn count(path: &Path, root: &Value, key: &str) -> Result<Option<usize>, Checkpoi
         return Ok(None);
     }
     let number = value.as_u64().and_then(|x| usize::try_from(x).ok());
-    number
-        .map(Some)
-        .ok_or_else(|| value_error(path, key, value, "a whole number from 0 on"))
+    number.map(Some).ok_or_else(|| value_error(path, key, value, "a whole number from 0 on"))
 }

@@ -47,9 +47,7 @@ impl Checkpoint {
     /// `dir` is not a directory, a needed file is absent, or a file does not hold what its name promises.
     pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
         if !dir.is_dir() {
-            return Err(CheckpointError::NotADirectory {
-                path: dir.to_owned(),
-            });
+            return Err(CheckpointError::NotADirectory { path: dir.to_owned() });
         }
         let config = Config::open(dir)?;
         let generation = GenerationConfig::open(dir)?;
@@ -76,11 +74,7 @@ impl Checkpoint {
             Some(ids) => ids.clone(),
             None => self.config.eos()?.unwrap_or_default(),
         };
-        let named = self
-            .special
-            .eos
-            .as_deref()
-            .and_then(|token| self.tokenizer.id(token));
+        let named = self.special.eos.as_deref().and_then(|token| self.tokenizer.id(token));
         if let Some(id) = named.filter(|id| !eos.contains(id)) {
             eos.push(id);
         }
@@ -94,18 +88,13 @@ fn open_tokenizer(dir: &Path, config: &TokenizerConfig) -> Result<Tokenizer, Che
         path: path.clone(),
         advice: "save the checkpoint with a fast tokenizer: AutoTokenizer.from_pretrained(..).save_pretrained(..)",
     })?;
-    let tokenizer = Tokenizer::from_bytes(&bytes).map_err(|error| CheckpointError::Invalid {
-        path,
-        what: error.to_string(),
-    })?;
+    let tokenizer =
+        Tokenizer::from_bytes(&bytes).map_err(|error| CheckpointError::Invalid { path, what: error.to_string() })?;
     Ok(tokenizer.with_bos_rule(config.special.bos.as_deref(), config.add_bos_token))
 }
 
 /// `chat_template.jinja` takes precedence over the key in `tokenizer_config.json`, as in transformers.
-fn open_template(
-    dir: &Path,
-    config: &TokenizerConfig,
-) -> Result<Option<ChatTemplate>, CheckpointError> {
+fn open_template(dir: &Path, config: &TokenizerConfig) -> Result<Option<ChatTemplate>, CheckpointError> {
     let path = dir.join("chat_template.jinja");
     let (path, source) = match (read(&path)?, &config.chat_template) {
         (Some(bytes), _) => (path.clone(), utf8(&path, bytes)?),
@@ -114,10 +103,7 @@ fn open_template(
     };
     ChatTemplate::new(&source, &config.special)
         .map(Some)
-        .map_err(|error| CheckpointError::Invalid {
-            path,
-            what: error.to_string(),
-        })
+        .map_err(|error| CheckpointError::Invalid { path, what: error.to_string() })
 }
 
 /// The bytes of a file, `None` if there is no such file.
@@ -125,10 +111,7 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, CheckpointError> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(CheckpointError::Read {
-            path: path.to_owned(),
-            source,
-        }),
+        Err(source) => Err(CheckpointError::Read { path: path.to_owned(), source }),
     }
 }
 
@@ -143,23 +126,18 @@ fn read_object(path: &Path) -> Result<Option<Value>, CheckpointError> {
             what: "this is a Git LFS pointer, not the file itself: run `git lfs pull` in the checkpoint".into(),
         });
     }
-    let value: Value =
-        serde_json::from_slice(&bytes).map_err(|error| CheckpointError::Invalid {
-            path: path.to_owned(),
-            what: format!("not JSON: {error}"),
-        })?;
+    let value: Value = serde_json::from_slice(&bytes)
+        .map_err(|error| CheckpointError::Invalid { path: path.to_owned(), what: format!("not JSON: {error}") })?;
     if !value.is_object() {
-        return Err(CheckpointError::Invalid {
-            path: path.to_owned(),
-            what: "not a JSON object".into(),
-        });
+        return Err(CheckpointError::Invalid { path: path.to_owned(), what: "not a JSON object".into() });
     }
     Ok(Some(value))
 }
 
 fn utf8(path: &Path, bytes: Vec<u8>) -> Result<String, CheckpointError> {
-    String::from_utf8(bytes).map_err(|error| CheckpointError::Invalid {
-        path: path.to_owned(),
-        what: format!("not UTF-8: {error}"),
-    })
+    String::from_utf8(bytes)
+        .map_err(|error| CheckpointError::Invalid { path: path.to_owned(), what: format!("not UTF-8: {error}") })
 }
+
+#[cfg(test)]
+mod tests;

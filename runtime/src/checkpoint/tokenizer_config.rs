@@ -68,12 +68,7 @@ fn token(path: &Path, root: &Value, key: &str) -> Result<Option<String>, Checkpo
         Some(Value::String(text)) => Ok(Some(text.clone())),
         Some(value) => match value.get("content").and_then(Value::as_str) {
             Some(text) => Ok(Some(text.to_owned())),
-            None => Err(value_error(
-                path,
-                key,
-                value,
-                "a string, or an object with `content`",
-            )),
+            None => Err(value_error(path, key, value, "a string, or an object with `content`")),
         },
     }
 }
@@ -87,8 +82,7 @@ fn flag(path: &Path, root: &Value, key: &str) -> Result<Option<bool>, Checkpoint
 }
 
 fn template(path: &Path, root: &Value) -> Result<Option<String>, CheckpointError> {
-    const EXPECTED: &str =
-        "a string, or a list of {\"name\", \"template\"} with one named \"default\"";
+    const EXPECTED: &str = "a string, or a list of {\"name\", \"template\"} with one named \"default\"";
     match root.get("chat_template") {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(source)) => Ok(Some(source.clone())),

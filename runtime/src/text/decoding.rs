@@ -51,8 +51,7 @@ impl Decoding {
             return Self::Joined;
         };
         match flatten(decoder).as_slice() {
-            [DecoderWrapper::ByteLevel(_)]
-            | [DecoderWrapper::ByteLevel(_), DecoderWrapper::Fuse(_)] => Self::ByteLevel,
+            [DecoderWrapper::ByteLevel(_)] | [DecoderWrapper::ByteLevel(_), DecoderWrapper::Fuse(_)] => Self::ByteLevel,
             stages => Pieces::of(stages).map_or(Self::Whole, Self::Pieces),
         }
     }
@@ -71,12 +70,8 @@ impl Pieces {
     /// Accepts: any number of per-token rewrites, at most one byte fallback, at most one fuse, and after the fuse at
     /// most one strip at the start.
     fn of(stages: &[DecoderWrapper]) -> Option<Self> {
-        let is_rewrite = |stage: &&DecoderWrapper| {
-            matches!(
-                stage,
-                DecoderWrapper::Replace(_) | DecoderWrapper::Metaspace(_)
-            )
-        };
+        let is_rewrite =
+            |stage: &&DecoderWrapper| matches!(stage, DecoderWrapper::Replace(_) | DecoderWrapper::Metaspace(_));
         let rewrites: Vec<_> = stages.iter().take_while(is_rewrite).cloned().collect();
         let (byte_fallback, rest) = match stages.get(rewrites.len()..)? {
             [DecoderWrapper::ByteFallback(_), rest @ ..] => (true, rest),
@@ -84,30 +79,19 @@ impl Pieces {
         };
         let strip = match rest {
             [] | [DecoderWrapper::Fuse(_)] => None,
-            [DecoderWrapper::Fuse(_), DecoderWrapper::Strip(strip)] if strip.stop == 0 => {
-                Some(strip.clone())
-            }
+            [DecoderWrapper::Fuse(_), DecoderWrapper::Strip(strip)] if strip.stop == 0 => Some(strip.clone()),
             _ => return None,
         };
-        Some(Self {
-            rewrites,
-            byte_fallback,
-            strip,
-        })
+        Some(Self { rewrites, byte_fallback, strip })
     }
 
     /// The character that the start of a text loses, and how often at most.
     pub(super) fn strip(&self) -> (char, usize) {
-        self.strip
-            .as_ref()
-            .map_or((' ', 0), |strip| (strip.content, strip.start))
+        self.strip.as_ref().map_or((' ', 0), |strip| (strip.content, strip.start))
     }
 
     fn piece(&self, token: String, first: bool) -> Piece {
-        let text = self
-            .rewrites
-            .iter()
-            .fold(token, |token, stage| rewrite(stage, token, first));
+        let text = self.rewrites.iter().fold(token, |token, stage| rewrite(stage, token, first));
         match fallback_byte(&text).filter(|_| self.byte_fallback) {
             Some(byte) => Piece::Byte(byte),
             None => Piece::Text(text),
@@ -117,24 +101,14 @@ impl Pieces {
 
 /// One stage over one token. A token that is not the first is decoded behind an empty one.
 fn rewrite(stage: &DecoderWrapper, token: String, first: bool) -> String {
-    let tokens = if first {
-        vec![token.clone()]
-    } else {
-        vec![String::new(), token.clone()]
-    };
-    stage
-        .decode_chain(tokens)
-        .ok()
-        .and_then(|mut decoded| decoded.pop())
-        .unwrap_or(token)
+    let tokens = if first { vec![token.clone()] } else { vec![String::new(), token.clone()] };
+    stage.decode_chain(tokens).ok().and_then(|mut decoded| decoded.pop()).unwrap_or(token)
 }
 
 /// The stages of nested sequences, in order.
 fn flatten(decoder: &DecoderWrapper) -> Vec<DecoderWrapper> {
     match decoder {
-        DecoderWrapper::Sequence(sequence) => {
-            sequence.get_decoders().iter().flat_map(flatten).collect()
-        }
+        DecoderWrapper::Sequence(sequence) => sequence.get_decoders().iter().flat_map(flatten).collect(),
         single => vec![single.clone()],
     }
 }
@@ -166,11 +140,7 @@ static ALPHABET: LazyLock<Vec<Option<u8>>> = LazyLock::new(|| {
     let mut next_substitute = 0x100;
     for byte in 0..=u8::MAX {
         let printable = matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
-        let character = if printable {
-            usize::from(byte)
-        } else {
-            next_substitute
-        };
+        let character = if printable { usize::from(byte) } else { next_substitute };
         if !printable {
             next_substitute += 1;
         }

@@ -24,45 +24,25 @@ enum State {
     /// Bytes of a character that is not complete.
     ByteLevel { pending: Vec<u8> },
     /// A run of byte tokens, and what is still to be removed at the start of the text.
-    Pieces {
-        run: Vec<u8>,
-        first: bool,
-        strip: (char, usize),
-    },
+    Pieces { run: Vec<u8>, first: bool, strip: (char, usize) },
     /// Whether a token has been given out, so that the next needs a space.
     Joined { first: bool },
     /// All ids, the text of all but the last, and the bytes of it that have been given out.
-    Whole {
-        ids: Vec<TokenId>,
-        text: String,
-        given_bytes: usize,
-    },
+    Whole { ids: Vec<TokenId>, text: String, given_bytes: usize },
 }
 
 impl Detokenizer {
     /// Starts a text. `skip_special_tokens` leaves out tokens that the tokenizer marks as special.
     pub fn new(tokenizer: Arc<Tokenizer>, skip_special_tokens: bool) -> Self {
         let state = State::of(tokenizer.decoding());
-        Self {
-            tokenizer,
-            skip_special: skip_special_tokens,
-            state,
-        }
+        Self { tokenizer, skip_special: skip_special_tokens, state }
     }
 
     /// The text that is certain after one more token; often empty, never part of a character.
     pub fn push(&mut self, id: TokenId) -> String {
-        if let State::Whole {
-            ids,
-            text,
-            given_bytes,
-        } = &mut self.state
-        {
+        if let State::Whole { ids, text, given_bytes } = &mut self.state {
             ids.push(id);
-            let now = self
-                .tokenizer
-                .decode(ids, self.skip_special)
-                .unwrap_or_default();
+            let now = self.tokenizer.decode(ids, self.skip_special).unwrap_or_default();
             return settled(text, given_bytes, now);
         }
         let first = self.state.is_first();
@@ -82,28 +62,15 @@ impl Detokenizer {
 impl State {
     fn of(decoding: &Decoding) -> Self {
         match decoding {
-            Decoding::ByteLevel => Self::ByteLevel {
-                pending: Vec::new(),
-            },
-            Decoding::Pieces(pieces) => Self::Pieces {
-                run: Vec::new(),
-                first: true,
-                strip: pieces.strip(),
-            },
+            Decoding::ByteLevel => Self::ByteLevel { pending: Vec::new() },
+            Decoding::Pieces(pieces) => Self::Pieces { run: Vec::new(), first: true, strip: pieces.strip() },
             Decoding::Joined => Self::Joined { first: true },
-            Decoding::Whole => Self::Whole {
-                ids: Vec::new(),
-                text: String::new(),
-                given_bytes: 0,
-            },
+            Decoding::Whole => Self::Whole { ids: Vec::new(), text: String::new(), given_bytes: 0 },
         }
     }
 
     fn is_first(&self) -> bool {
-        matches!(
-            self,
-            Self::Pieces { first: true, .. } | Self::Joined { first: true }
-        )
+        matches!(self, Self::Pieces { first: true, .. } | Self::Joined { first: true })
     }
 
     fn push(&mut self, piece: Piece) -> String {
@@ -135,13 +102,9 @@ impl State {
     fn flush(self) -> String {
         match self {
             Self::ByteLevel { pending } => lossy(&pending),
-            Self::Pieces {
-                mut run, mut strip, ..
-            } => stripped(&mut strip, end_run(&mut run)),
+            Self::Pieces { mut run, mut strip, .. } => stripped(&mut strip, end_run(&mut run)),
             Self::Joined { .. } => String::new(),
-            Self::Whole {
-                text, given_bytes, ..
-            } => text.get(given_bytes..).unwrap_or_default().to_owned(),
+            Self::Whole { text, given_bytes, .. } => text.get(given_bytes..).unwrap_or_default().to_owned(),
         }
     }
 }
@@ -195,14 +158,12 @@ fn stripped((content, left): &mut (char, usize), mut text: String) -> String {
 
 /// Keeps the text of all tokens in `text` and gives out what the last two decodings agree on.
 fn settled(text: &mut String, given_bytes: &mut usize, now: String) -> String {
-    let agreed: usize = text
-        .chars()
-        .zip(now.chars())
-        .take_while(|(a, b)| a == b)
-        .map(|(a, _)| a.len_utf8())
-        .sum();
+    let agreed: usize = text.chars().zip(now.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum();
     let delta = now.get(*given_bytes..agreed).unwrap_or_default().to_owned();
     *given_bytes += delta.len();
     *text = now;
     delta
 }
+
+#[cfg(test)]
+mod tests;

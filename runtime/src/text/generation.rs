@@ -23,11 +23,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            skip_special_tokens: true,
-            stop: Vec::new(),
-            include_stop: false,
-        }
+        Self { skip_special_tokens: true, stop: Vec::new(), include_stop: false }
     }
 }
 
@@ -111,10 +107,7 @@ pub struct Outline {
 impl Outline {
     /// The outline of `request`.
     pub fn of(request: &Request) -> Self {
-        Self {
-            num_prompt_tokens: request.prompt().len(),
-            min_tokens: request.stopping().min_tokens,
-        }
+        Self { num_prompt_tokens: request.prompt().len(), min_tokens: request.stopping().min_tokens }
     }
 }
 
@@ -136,10 +129,7 @@ impl Generation {
             stops: StopStrings::new(settings.stop.clone(), settings.include_stop)?,
             include_stop: settings.include_stop,
             min_tokens: outline.min_tokens,
-            usage: Usage {
-                num_prompt_tokens: outline.num_prompt_tokens,
-                num_generated_tokens: 0,
-            },
+            usage: Usage { num_prompt_tokens: outline.num_prompt_tokens, num_generated_tokens: 0 },
         })
     }
 
@@ -163,10 +153,7 @@ impl Generation {
     fn take(&mut self, event: Event) -> Result<Delta, GenerationError> {
         match event {
             Event::Token(sampled) => Ok(self.token(&sampled)),
-            Event::Finished {
-                reason,
-                num_generated_tokens,
-            } => {
+            Event::Finished { reason, num_generated_tokens } => {
                 self.stream = None;
                 self.usage.num_generated_tokens = num_generated_tokens;
                 Ok(self.end(reason))
@@ -183,11 +170,7 @@ impl Generation {
         let text = self.detokenizer.push(sampled.token);
         let tokens = self.token_text(sampled).into_iter().collect();
         let (text, finish) = self.watch(text);
-        Delta {
-            text,
-            tokens,
-            finish,
-        }
+        Delta { text, tokens, finish }
     }
 
     /// Looks for stop strings, but not in the first `min_tokens` tokens.
@@ -220,27 +203,15 @@ impl Generation {
             FinishReason::StopToken(id) => Finish::StopToken(id),
             FinishReason::Length => Finish::Length,
         });
-        Delta {
-            text,
-            tokens: Vec::new(),
-            finish: Some(finish),
-        }
+        Delta { text, tokens: Vec::new(), finish: Some(finish) }
     }
 
     /// `None` unless log-probabilities were asked for.
     fn token_text(&self, sampled: &Sampled) -> Option<TokenText> {
-        let bytes = |id, logprob| TokenBytes {
-            id,
-            bytes: self.tokenizer.token_bytes(id),
-            logprob,
-        };
+        let bytes = |id, logprob| TokenBytes { id, bytes: self.tokenizer.token_bytes(id), logprob };
         Some(TokenText {
             token: bytes(sampled.token, sampled.logprob?),
-            top: sampled
-                .top
-                .iter()
-                .map(|&(id, logprob)| bytes(id, logprob))
-                .collect(),
+            top: sampled.top.iter().map(|&(id, logprob)| bytes(id, logprob)).collect(),
         })
     }
 }

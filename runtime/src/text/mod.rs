@@ -19,9 +19,10 @@ mod template;
 mod tokenizer;
 
 pub use detokenizer::Detokenizer;
-pub use generation::{
-    Delta, Finish, Generation, GenerationError, Outline, Settings, TokenBytes, TokenText, Usage,
-};
+pub use generation::{Delta, Finish, Generation, GenerationError, Outline, Settings, TokenBytes, TokenText, Usage};
 pub use stop::{StopError, StopMatch, StopStrings};
 pub use template::{ChatTemplate, TemplateError};
 pub use tokenizer::{Tokenizer, TokenizerError};
+
+#[cfg(test)]
+pub(crate) mod fixtures;

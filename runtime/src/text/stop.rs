@@ -43,11 +43,7 @@ impl StopStrings {
         if stops.iter().any(String::is_empty) {
             return Err(StopError::Empty);
         }
-        Ok(Self {
-            stops,
-            include,
-            held: String::new(),
-        })
+        Ok(Self { stops, include, held: String::new() })
     }
 
     /// Takes the next piece of text. After a stop nothing more may be pushed.
@@ -59,10 +55,7 @@ impl StopStrings {
         match self.first_match() {
             Some((start, end, stop)) => {
                 self.held.truncate(if self.include { end } else { start });
-                StopMatch::Stopped {
-                    text: std::mem::take(&mut self.held),
-                    stop,
-                }
+                StopMatch::Stopped { text: std::mem::take(&mut self.held), stop }
             }
             None => StopMatch::Text(self.take_certain()),
         }
@@ -99,3 +92,6 @@ impl StopStrings {
         std::mem::replace(&mut self.held, rest)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,8 +44,7 @@ impl Tokenizer {
     /// # Errors
     /// The library cannot read them.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, TokenizerError> {
-        let library =
-            Library::from_bytes(bytes).map_err(|error| TokenizerError::File(error.to_string()))?;
+        let library = Library::from_bytes(bytes).map_err(|error| TokenizerError::File(error.to_string()))?;
         Self::from_library(library)
     }
 
@@ -54,21 +53,13 @@ impl Tokenizer {
     /// # Errors
     /// Its truncation cannot be switched off.
     pub fn from_library(mut library: Library) -> Result<Self, TokenizerError> {
-        library
-            .with_truncation(None)
-            .map_err(|error| TokenizerError::File(error.to_string()))?;
+        library.with_truncation(None).map_err(|error| TokenizerError::File(error.to_string()))?;
         library.with_padding(None);
         let decoding = Decoding::of(library.get_decoder());
         let vocabulary = library.get_vocab(true);
         let longest_token_bytes = vocabulary.keys().map(String::len).max().unwrap_or(1).max(1);
         let num_ids = vocabulary.values().max().map_or(0, |&id| id as usize + 1);
-        Ok(Self {
-            library,
-            decoding,
-            first: First::AsEncoded,
-            longest_token_bytes,
-            num_ids,
-        })
+        Ok(Self { library, decoding, first: First::AsEncoded, longest_token_bytes, num_ids })
     }
 
     /// Applies `add_bos_token` of `tokenizer_config.json`, where `tokenizer.json` does otherwise.
@@ -90,11 +81,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// The library refuses the text.
-    pub fn encode(
-        &self,
-        text: &str,
-        add_special_tokens: bool,
-    ) -> Result<Vec<TokenId>, TokenizerError> {
+    pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<TokenId>, TokenizerError> {
         let encoding = self
             .library
             .encode_fast(text, add_special_tokens)
@@ -110,14 +97,13 @@ impl Tokenizer {
     ///
     /// # Errors
     /// The decoder of the library refuses, which none of the shipped ones does.
-    pub fn decode(
-        &self,
-        ids: &[TokenId],
-        skip_special_tokens: bool,
-    ) -> Result<String, TokenizerError> {
-        self.library
-            .decode(ids, skip_special_tokens)
-            .map_err(|error| TokenizerError::Encode(error.to_string()))
+    pub fn decode(&self, ids: &[TokenId], skip_special_tokens: bool) -> Result<String, TokenizerError> {
+        // One of the library's decoders panics over no tokens at all.
+        let shows = |&id: &TokenId| self.piece(id, false, skip_special_tokens).is_some();
+        if !ids.iter().any(shows) {
+            return Ok(String::new());
+        }
+        self.library.decode(ids, skip_special_tokens).map_err(|error| TokenizerError::Encode(error.to_string()))
     }
 
     /// The id of a token given as it stands in the vocabulary.

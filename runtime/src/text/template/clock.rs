@@ -3,15 +3,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-const DAYS: [&str; 7] = [
-    "Sunday",
-    "Monday",
-    "Tuesday",
-    "Wednesday",
-    "Thursday",
-    "Friday",
-    "Saturday",
-];
+const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 const MONTHS: [&str; 12] = [
     "January",
     "February",
@@ -44,9 +36,7 @@ struct Moment {
 /// Formats `now` by the directives of C's `strftime` that appear in templates, each also without its leading zero as
 /// `%-d`. An unknown directive stays as it is written.
 pub(super) fn strftime(format: &str, now: SystemTime) -> String {
-    let seconds = now
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
+    let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let moment = Moment::of(i64::try_from(seconds).unwrap_or(0));
     let mut out = String::new();
     let mut rest = format;
@@ -85,24 +75,15 @@ impl Moment {
         let shifted = days + 719_468;
         let era = shifted.div_euclid(146_097);
         let day_of_era = shifted.rem_euclid(146_097);
-        let year_of_era =
-            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
         let day_from_march = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let month_from_march = (5 * day_from_march + 2) / 153;
         let day = day_from_march - (153 * month_from_march + 2) / 5 + 1;
-        let month = if month_from_march < 10 {
-            month_from_march + 3
-        } else {
-            month_from_march - 9
-        };
+        let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
         let year = year_of_era + era * 400 + i64::from(month <= 2);
         let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
         let january_and_february = 59 + i64::from(is_leap);
-        let day_of_year = if month > 2 {
-            day_from_march + january_and_february + 1
-        } else {
-            day_from_march - 306 + 1
-        };
+        let day_of_year = if month > 2 { day_from_march + january_and_february + 1 } else { day_from_march - 306 + 1 };
         Self {
             year,
             month: usize::try_from(month).unwrap_or(1),
@@ -118,12 +99,7 @@ impl Moment {
         let minute = self.second_of_day / 60 % 60;
         let second = self.second_of_day % 60;
         let weekday = DAYS.get(self.weekday).copied().unwrap_or_default();
-        let month = self
-            .month
-            .checked_sub(1)
-            .and_then(|place| MONTHS.get(place))
-            .copied()
-            .unwrap_or_default();
+        let month = self.month.checked_sub(1).and_then(|place| MONTHS.get(place)).copied().unwrap_or_default();
         Some(match letter {
             'Y' => self.year.to_string(),
             'y' => format!("{:02}", self.year.rem_euclid(100)),
@@ -168,19 +144,10 @@ mod tests {
     #[test]
     fn formats_agree_with_python() {
         assert_eq!(at(0, "%d %b %Y"), "01 Jan 1970");
-        assert_eq!(
-            at(951_782_400, "%A %-d %B %Y, day %j"),
-            "Tuesday 29 February 2000, day 060"
-        );
-        assert_eq!(
-            at(1_735_689_599, "%Y-%m-%d %H:%M:%S %p %I"),
-            "2024-12-31 23:59:59 PM 11"
-        );
+        assert_eq!(at(951_782_400, "%A %-d %B %Y, day %j"), "Tuesday 29 February 2000, day 060");
+        assert_eq!(at(1_735_689_599, "%Y-%m-%d %H:%M:%S %p %I"), "2024-12-31 23:59:59 PM 11");
         assert_eq!(at(1_735_689_599, "%j"), "366");
-        assert_eq!(
-            at(1_772_323_200, "%F %T %a %y"),
-            "2026-03-01 00:00:00 Sun 26"
-        );
+        assert_eq!(at(1_772_323_200, "%F %T %a %y"), "2026-03-01 00:00:00 Sun 26");
         assert_eq!(at(1_772_323_200, "%j %I %p"), "060 12 AM");
     }
 

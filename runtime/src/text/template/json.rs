@@ -21,10 +21,7 @@ pub(super) struct Style {
 
 /// `value` as text.
 pub(super) fn dumps(value: &Value, style: &Style) -> String {
-    let mut writer = Writer {
-        style,
-        out: String::new(),
-    };
+    let mut writer = Writer { style, out: String::new() };
     writer.value(value, 0);
     writer.out
 }
@@ -37,31 +34,21 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn value(&mut self, value: &Value, level: usize) {
         match value {
-            Value::Null | Value::Bool(_) | Value::Number(_) => {
-                self.out.push_str(&value.to_string())
-            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => self.out.push_str(&value.to_string()),
             Value::String(text) => self.string(text),
             Value::Array(items) => {
-                self.list('[', ']', items.iter(), level, |writer, item| {
-                    writer.value(item, level + 1)
-                });
+                self.list('[', ']', items.iter(), level, |writer, item| writer.value(item, level + 1));
             }
             Value::Object(map) => {
                 let mut entries: Vec<_> = map.iter().collect();
                 if self.style.sort_keys {
                     entries.sort_by_key(|&(key, _)| key);
                 }
-                self.list(
-                    '{',
-                    '}',
-                    entries.into_iter(),
-                    level,
-                    |writer, (key, value)| {
-                        writer.string(key);
-                        writer.key_separator();
-                        writer.value(value, level + 1);
-                    },
-                );
+                self.list('{', '}', entries.into_iter(), level, |writer, (key, value)| {
+                    writer.string(key);
+                    writer.key_separator();
+                    writer.value(value, level + 1);
+                });
             }
         }
     }
@@ -97,14 +84,9 @@ impl Writer<'_> {
     }
 
     fn item_separator(&mut self) {
-        let default = if self.style.indent.is_some() {
-            ","
-        } else {
-            ", "
-        };
+        let default = if self.style.indent.is_some() { "," } else { ", " };
         let separators = self.style.separators.as_ref();
-        self.out
-            .push_str(separators.map_or(default, |(item, _)| item));
+        self.out.push_str(separators.map_or(default, |(item, _)| item));
     }
 
     fn key_separator(&mut self) {
@@ -129,9 +111,7 @@ impl Writer<'_> {
             '\t' => self.out.push_str("\\t"),
             '\u{8}' => self.out.push_str("\\b"),
             '\u{c}' => self.out.push_str("\\f"),
-            _ if character < ' ' || (self.style.ensure_ascii && character > '~') => {
-                self.escape(character)
-            }
+            _ if character < ' ' || (self.style.ensure_ascii && character > '~') => self.escape(character),
             _ => self.out.push(character),
         }
     }

@@ -63,11 +63,7 @@ impl ChatTemplate {
         environment
             .add_template_owned(NAME, without_generation_blocks(source))
             .map_err(|error| TemplateError::Syntax(describe(&error)))?;
-        let mut template = Self {
-            environment,
-            special: special_tokens(special),
-            wants_parts: false,
-        };
+        let mut template = Self { environment, special: special_tokens(special), wants_parts: false };
         template.wants_parts = template.detect_parts();
         Ok(template)
     }
@@ -83,10 +79,7 @@ impl ChatTemplate {
         add_generation_prompt: bool,
         extra: &Map<String, Value>,
     ) -> Result<String, TemplateError> {
-        let messages: Vec<Value> = messages
-            .iter()
-            .map(|message| self.in_wanted_form(message))
-            .collect();
+        let messages: Vec<Value> = messages.iter().map(|message| self.in_wanted_form(message)).collect();
         self.render_raw(&messages, add_generation_prompt, extra)
     }
 
@@ -102,25 +95,15 @@ impl ChatTemplate {
         extra: &Map<String, Value>,
     ) -> Result<String, TemplateError> {
         let mut context = self.special.clone();
-        context.extend([
-            ("tools".to_owned(), Value::Null),
-            ("documents".to_owned(), Value::Null),
-        ]);
+        context.extend([("tools".to_owned(), Value::Null), ("documents".to_owned(), Value::Null)]);
         context.extend(extra.clone());
-        context.insert(
-            "add_generation_prompt".to_owned(),
-            add_generation_prompt.into(),
-        );
+        context.insert("add_generation_prompt".to_owned(), add_generation_prompt.into());
         context.insert("messages".to_owned(), messages.into());
         let mut environment = self.environment.clone();
         environment.set_fuel(Some(FUEL + FUEL_PER_MESSAGE * messages.len() as u64));
-        let template = environment
-            .get_template(NAME)
-            .map_err(|error| render_error(&error))?;
+        let template = environment.get_template(NAME).map_err(|error| render_error(&error))?;
         let mut output = Capped::default();
-        template
-            .render_captured_to(Jinja::from(Serde(&context)), &mut output)
-            .map_err(|error| render_error(&error))?;
+        template.render_captured_to(Jinja::from(Serde(&context)), &mut output).map_err(|error| render_error(&error))?;
         String::from_utf8(output.bytes).map_err(|error| TemplateError::Render(error.to_string()))
     }
 
@@ -150,10 +133,7 @@ impl ChatTemplate {
 
 /// The texts of content parts, a line each as in vLLM.
 fn joined(parts: &[Value]) -> String {
-    let texts: Vec<&str> = parts
-        .iter()
-        .filter_map(|part| part.get("text")?.as_str())
-        .collect();
+    let texts: Vec<&str> = parts.iter().filter_map(|part| part.get("text")?.as_str()).collect();
     texts.join("\n")
 }
 
@@ -164,19 +144,13 @@ fn special_tokens(special: &SpecialTokens) -> Map<String, Value> {
         ("unk_token", &special.unk),
         ("pad_token", &special.pad),
     ];
-    let named = pairs
-        .into_iter()
-        .filter_map(|(name, token)| Some((name.to_owned(), token.clone()?.into())));
+    let named = pairs.into_iter().filter_map(|(name, token)| Some((name.to_owned(), token.clone()?.into())));
     named.collect()
 }
 
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
-    if let Ok(syntax) = SyntaxConfig::builder()
-        .trim_blocks(true)
-        .lstrip_blocks(true)
-        .build()
-    {
+    if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
         environment.set_syntax(syntax);
     }
     environment.set_undefined_behavior(UndefinedBehavior::Lenient);
@@ -198,8 +172,8 @@ fn tojson(value: Jinja, ensure_ascii: Option<Jinja>, kwargs: Kwargs) -> Result<S
         separators: separators(&kwargs)?,
     };
     kwargs.assert_all_used()?;
-    let value = serde_json::to_value(&value)
-        .map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))?;
+    let value =
+        serde_json::to_value(&value).map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))?;
     Ok(json::dumps(&value, &style))
 }
 
@@ -209,10 +183,7 @@ fn separators(kwargs: &Kwargs) -> Result<Option<(String, String)>, Error> {
     };
     match <[String; 2]>::try_from(list) {
         Ok([item, key]) => Ok(Some((item, key))),
-        Err(_) => Err(Error::new(
-            ErrorKind::InvalidOperation,
-            "`separators` takes two strings",
-        )),
+        Err(_) => Err(Error::new(ErrorKind::InvalidOperation, "`separators` takes two strings")),
     }
 }
 
@@ -268,12 +239,8 @@ fn render_error(error: &Error) -> TemplateError {
 
 /// Kind, detail and line, without the excerpt that the full display adds.
 fn describe(error: &Error) -> String {
-    let detail = error
-        .detail()
-        .map_or_else(String::new, |detail| format!(": {detail}"));
-    let line = error
-        .line()
-        .map_or_else(String::new, |line| format!(" (line {line})"));
+    let detail = error.detail().map_or_else(String::new, |detail| format!(": {detail}"));
+    let line = error.line().map_or_else(String::new, |line| format!(" (line {line})"));
     format!("{}{detail}{line}", error.kind())
 }
 
@@ -296,3 +263,6 @@ impl io::Write for Capped {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
