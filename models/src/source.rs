@@ -1,0 +1,52 @@
+//! Texts of graphs and plans: from a file, or compiled in under a name.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use trefoil::registry::{GRAPH_SOURCES, PLAN_SOURCES};
+use trefoil_ir::diag::{Diagnostic, render_all};
+
+/// A text with the names to call it by.
+pub struct Source {
+    /// The file's name without its ending.
+    pub name: String,
+    /// What to show in messages.
+    pub label: String,
+    /// What it says.
+    pub text: String,
+}
+
+/// The graph in a file, or the one compiled in under this name.
+pub fn graph(argument: &str) -> anyhow::Result<Source> {
+    find("graph", argument, GRAPH_SOURCES)
+}
+
+/// The plan in a file, or the one compiled in under this name.
+pub fn plan(argument: &str) -> anyhow::Result<Source> {
+    find("plan", argument, PLAN_SOURCES)
+}
+
+fn find(kind: &str, argument: &str, compiled_in: &[(&str, &str)]) -> anyhow::Result<Source> {
+    let path = Path::new(argument);
+    if path.extension().is_some() || path.is_file() {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the {kind} {argument}"))?;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        return Ok(Source { name, label: argument.to_owned(), text });
+    }
+    match compiled_in.iter().find(|(name, _)| *name == argument) {
+        Some((name, text)) => {
+            Ok(Source { name: (*name).to_owned(), label: format!("{kind}s/{name}.ron"), text: (*text).to_owned() })
+        }
+        None => {
+            let names: Vec<_> = compiled_in.iter().map(|(name, _)| *name).collect();
+            bail!("no {kind} `{argument}`: give a file, or one of those compiled in ({})", names.join(", "))
+        }
+    }
+}
+
+impl Source {
+    /// The mistakes in this text, drawn under the lines they are about.
+    pub fn mistakes(&self, mistakes: &[Diagnostic]) -> anyhow::Error {
+        anyhow::anyhow!("{}", render_all(mistakes, &self.label, &self.text).trim_end().to_owned())
+    }
+}
