@@ -109,6 +109,13 @@ pub struct Weight {
     pub place: Place,
 }
 
+impl Weight {
+    /// Its rows: those of all its tensors.
+    pub fn rows(&self) -> Dim {
+        self.pieces.iter().fold(Dim::default(), |rows, piece| rows.plus(&piece.rows))
+    }
+}
+
 /// How operators read a weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WeightRole {

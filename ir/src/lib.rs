@@ -1,9 +1,12 @@
 //! (being written)
-pub mod bind;
+pub mod depend;
 pub mod diag;
 pub mod dim;
 pub mod graph;
 pub mod ids;
+pub mod infer;
+pub mod load;
 pub mod op;
 pub mod schedule;
 pub mod types;
+pub mod verify;

@@ -1,5 +1,7 @@
 //! Types of values: an element type and symbolic sizes.
 
+use std::fmt;
+
 use crate::dim::Dim;
 
 /// What the elements of a tensor are.
@@ -9,6 +11,15 @@ pub enum Element {
     Model,
     /// 32-bit integers: ids, positions and row numbers.
     I32,
+}
+
+impl fmt::Display for Element {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Element::Model => "model",
+            Element::I32 => "i32",
+        })
+    }
 }
 
 /// A tensor's type; rows first.

@@ -1,0 +1,176 @@
+//! What may stand where in a graph file: the shapes that serde reads, their leaves left as places in the source.
+
+use serde::Deserialize;
+
+use super::source::Raw;
+use crate::op::{Activation, Mask};
+use crate::types::Element;
+
+#[derive(Deserialize)]
+#[serde(rename = "Model", deny_unknown_fields)]
+pub(super) struct ModelForm<'a> {
+    #[serde(borrow)]
+    pub(super) serves: Vec<Raw<'a>>,
+    #[serde(default)]
+    pub(super) expects: Option<Raw<'a>>,
+    pub(super) dims: Raw<'a>,
+    #[serde(default)]
+    pub(super) params: Option<Raw<'a>>,
+    pub(super) inputs: Raw<'a>,
+    pub(super) blocks: Raw<'a>,
+    pub(super) nodes: Raw<'a>,
+    pub(super) gives: Raw<'a>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename = "Block", deny_unknown_fields)]
+pub(super) struct BlockForm<'a> {
+    #[serde(borrow)]
+    pub(super) weights: Raw<'a>,
+    pub(super) takes: Raw<'a>,
+    #[serde(default)]
+    pub(super) keeps: Option<Raw<'a>>,
+    pub(super) nodes: Raw<'a>,
+    pub(super) gives: Raw<'a>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename = "KvCache", deny_unknown_fields)]
+pub(super) struct CacheForm<'a> {
+    #[serde(borrow)]
+    pub(super) heads: Raw<'a>,
+    pub(super) head: Raw<'a>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename = "Tensor")]
+pub(super) struct TensorForm<'a>(pub(super) ElementForm, #[serde(borrow)] pub(super) Vec<Raw<'a>>);
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename = "element type")]
+pub(super) enum ElementForm {
+    #[serde(rename = "model")]
+    Model,
+    #[serde(rename = "i32")]
+    I32,
+}
+
+impl From<ElementForm> for Element {
+    fn from(form: ElementForm) -> Self {
+        match form {
+            ElementForm::Model => Element::Model,
+            ElementForm::I32 => Element::I32,
+        }
+    }
+}
+
+/// Several values that will do.
+#[derive(Deserialize)]
+#[serde(rename = "expectation")]
+pub(super) enum OneOfForm<'a> {
+    OneOf(#[serde(borrow)] Vec<Raw<'a>>),
+}
+
+/// An operator as a porter writes it. Those that passes make have no form.
+#[derive(Deserialize)]
+#[serde(rename = "operator", deny_unknown_fields)]
+pub(super) enum OpForm<'a> {
+    Embed {
+        #[serde(borrow)]
+        ids: Raw<'a>,
+        weight: Raw<'a>,
+        rows: Raw<'a>,
+        out: Raw<'a>,
+    },
+    RmsNorm {
+        x: Raw<'a>,
+        weight: Raw<'a>,
+        eps: Raw<'a>,
+    },
+    Linear {
+        x: Raw<'a>,
+        weight: Raw<'a>,
+        out: Raw<'a>,
+        #[serde(default)]
+        bias: bool,
+        #[serde(default)]
+        tied: Option<Raw<'a>>,
+    },
+    Rope {
+        x: Raw<'a>,
+        pos: Raw<'a>,
+        head: Raw<'a>,
+        theta: Raw<'a>,
+        #[serde(default)]
+        scaling: Option<ScalingForm<'a>>,
+    },
+    Attention {
+        q: Raw<'a>,
+        k: Raw<'a>,
+        v: Raw<'a>,
+        cache: Raw<'a>,
+        mask: MaskForm,
+    },
+    Add {
+        a: Raw<'a>,
+        b: Raw<'a>,
+    },
+    GatedMul {
+        gate: Raw<'a>,
+        up: Raw<'a>,
+        by: ActivationForm,
+    },
+    Rows {
+        x: Raw<'a>,
+        at: Raw<'a>,
+    },
+    Repeat {
+        blocks: Raw<'a>,
+        times: Raw<'a>,
+        with: Raw<'a>,
+    },
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename = "rope scaling", deny_unknown_fields)]
+pub(super) enum ScalingForm<'a> {
+    Llama3 {
+        #[serde(borrow)]
+        factor: Raw<'a>,
+        low_freq_factor: Raw<'a>,
+        high_freq_factor: Raw<'a>,
+        original_context: Raw<'a>,
+    },
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename = "mask")]
+pub(super) enum MaskForm {
+    Causal,
+}
+
+impl From<MaskForm> for Mask {
+    fn from(form: MaskForm) -> Self {
+        match form {
+            MaskForm::Causal => Mask::Causal,
+        }
+    }
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename = "activation")]
+pub(super) enum ActivationForm {
+    Silu,
+    Gelu,
+    GeluTanh,
+}
+
+impl From<ActivationForm> for Activation {
+    fn from(form: ActivationForm) -> Self {
+        match form {
+            ActivationForm::Silu => Activation::Silu,
+            ActivationForm::Gelu => Activation::Gelu,
+            ActivationForm::GeluTanh => Activation::GeluTanh,
+        }
+    }
+}

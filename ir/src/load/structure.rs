@@ -1,0 +1,150 @@
+//! Rules about the whole: what layers pass on, the order of the main body, and things that nobody uses.
+
+use std::collections::BTreeSet;
+
+use super::Loader;
+use super::source::Raw;
+use crate::diag::Diagnostic;
+use crate::dim::Dim;
+use crate::graph::{Node, SEQS};
+use crate::ids::{BlockId, CacheId, ValueId};
+use crate::infer::shape;
+use crate::op::{Effect, Op};
+use crate::types::Element;
+
+impl<'a> Loader<'a> {
+    /// A layer gives what the next one takes.
+    pub(super) fn check_carried(&mut self, raw: Raw<'a>, takes: ValueId, gives: ValueId) {
+        if self.untyped.contains(&takes) || self.untyped.contains(&gives) {
+            return;
+        }
+        let (taken, given) = (&self.graph.values[takes], &self.graph.values[gives]);
+        if taken.ty != given.ty {
+            let (found, expected) = (shape(&given.ty.shape), shape(&taken.ty.shape));
+            let message =
+                format!("a layer gives `{}`, {found}, and the next takes `{}`, {expected}", given.name, taken.name);
+            let mistake = Diagnostic::new("T0502", self.reader.place(raw.0), message);
+            self.reader.report(mistake.help("what goes from layer to layer keeps its type"));
+        }
+    }
+
+    /// The model gives one row per sequence.
+    pub(super) fn check_given(&mut self, raw: Raw<'a>, gives: ValueId) {
+        let value = &self.graph.values[gives];
+        let has_rows_of_seqs = value.ty.shape.len() == 2 && value.ty.shape[0] == Dim::name(SEQS);
+        if !self.untyped.contains(&gives) && (!has_rows_of_seqs || value.ty.element != Element::Model) {
+            let message = format!("the model gives `{}`, {}", value.name, shape(&value.ty.shape));
+            let mistake = Diagnostic::new("T0506", self.reader.place(raw.0), message);
+            self.reader.report(mistake.help("give logits, `[seqs, vocab]`; `Rows` picks the rows of `last`"));
+        }
+    }
+
+    /// Blocks that alternate take one type.
+    pub(super) fn check_alternating(&mut self, names: &[Raw<'a>], blocks: &[BlockId]) {
+        let takes = |block: &BlockId| self.graph.blocks[*block].takes;
+        let Some(first) = blocks.first().map(takes) else { return };
+        for (name, block) in names.iter().zip(blocks) {
+            let (taken, expected) = (&self.graph.values[takes(block)], &self.graph.values[first]);
+            let is_typed = !self.untyped.contains(&takes(block)) && !self.untyped.contains(&first);
+            if is_typed && taken.ty != expected.ty {
+                let (found, expected) = (shape(&taken.ty.shape), shape(&expected.ty.shape));
+                let message = format!("this block takes {found}, the first one takes {expected}");
+                let mistake = Diagnostic::new("T0504", self.reader.place(name.0), message);
+                self.reader.mistakes.push(mistake.help("blocks that alternate pass one value along"));
+            }
+        }
+    }
+
+    pub(super) fn check_structure(&mut self, nodes: Raw<'a>) {
+        self.check_ties();
+        self.check_attentions();
+        self.check_main_order(nodes);
+        // A name behind a mistake may be the reader that seems to be missing.
+        if self.reader.mistakes.is_empty() {
+            self.check_unread();
+            self.check_unrepeated();
+        }
+    }
+
+    fn check_attentions(&mut self) {
+        let mut used: BTreeSet<CacheId> = BTreeSet::new();
+        let mut mistakes = Vec::new();
+        for node in self.graph.blocks.values().flat_map(|block| &block.nodes) {
+            if let Effect::Both(cache) = node.op.effect()
+                && !used.insert(cache)
+            {
+                let message =
+                    format!("`{}` is another attention with the cache `{}`", node.name, self.graph.caches[cache].name);
+                mistakes.push(Diagnostic::new("T0403", node.place, message).help("keep one cache per attention"));
+            }
+        }
+        for (id, cache) in self.graph.caches.iter() {
+            if !used.contains(&id) && self.reader.mistakes.is_empty() {
+                let message = format!("no attention uses the cache `{}`", cache.name);
+                mistakes.push(
+                    Diagnostic::new("T0403", cache.place, message).help("remove it, or name it in an `Attention`"),
+                );
+            }
+        }
+        self.reader.mistakes.extend(mistakes);
+    }
+
+    fn check_main_order(&mut self, nodes: Raw<'a>) {
+        let repeats: Vec<usize> = self.positions_of_repeats();
+        let (Some(&first), Some(&last)) = (repeats.first(), repeats.last()) else {
+            if self.reader.mistakes.is_empty() {
+                let mistake = Diagnostic::new("T0505", self.reader.place(nodes.0), "the main body repeats no block");
+                self.reader.report(mistake.help("add a `Repeat` of the layers"));
+            }
+            return;
+        };
+        for index in first + 1..=last {
+            let (before, node) = (&self.graph.nodes[index - 1], &self.graph.nodes[index]);
+            if !follows(before, node) {
+                let message = format!("`{}` stands between layers that should follow each other", node.name);
+                let help = "a `Repeat` after another takes what that one gives, with nothing in between";
+                self.reader.mistakes.push(Diagnostic::new("T0505", node.place, message).help(help));
+            }
+        }
+    }
+
+    fn positions_of_repeats(&self) -> Vec<usize> {
+        let nodes = self.graph.nodes.iter().enumerate();
+        nodes.filter(|(_, node)| matches!(node.op, Op::Repeat { .. })).map(|(index, _)| index).collect()
+    }
+
+    fn check_unread(&mut self) {
+        let nodes = self.graph.bodies().flat_map(|(_, nodes)| nodes);
+        let mut read: BTreeSet<ValueId> = nodes.flat_map(|node| node.op.operands()).map(|(_, value)| value).collect();
+        read.insert(self.graph.gives);
+        read.extend(self.graph.blocks.values().map(|block| block.gives));
+        for (_, nodes) in self.graph.bodies() {
+            for node in nodes.iter().filter(|node| !node.outputs.iter().any(|output| read.contains(output))) {
+                let mistake = Diagnostic::new("T0209", node.place, format!("nothing reads `{}`", node.name));
+                self.reader.mistakes.push(mistake.help("read it, give it, or remove it"));
+            }
+        }
+    }
+
+    fn check_unrepeated(&mut self) {
+        let repeated: BTreeSet<BlockId> =
+            self.graph.nodes.iter().flat_map(|node| blocks_of(&node.op)).copied().collect();
+        for (id, block) in self.graph.blocks.iter() {
+            if !repeated.contains(&id) {
+                let mistake =
+                    Diagnostic::new("T0508", block.place, format!("nothing repeats the block `{}`", block.name));
+                self.reader.mistakes.push(mistake.help("name it in the `blocks` of a `Repeat`, or remove it"));
+            }
+        }
+    }
+}
+
+/// Whether `node` repeats layers right after the layers of `before`.
+fn follows(before: &Node, node: &Node) -> bool {
+    let with = node.op.operands().iter().map(|(_, value)| *value).next();
+    matches!((&before.op, &node.op), (Op::Repeat { .. }, Op::Repeat { .. })) && with == before.outputs.first().copied()
+}
+
+fn blocks_of(op: &Op) -> &[BlockId] {
+    if let Op::Repeat { blocks, .. } = op { blocks } else { &[] }
+}
