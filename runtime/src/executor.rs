@@ -4,6 +4,7 @@
 //! first is in flight. A token sampled by step i is not known to the engine when it forms step i+1; it names the
 //! *slot* of the sequence instead, and the executor puts in the token last sampled there.
 
+use std::any::Any;
 use std::sync::{Arc, Mutex};
 
 use crate::request::TokenId;
@@ -40,11 +41,7 @@ impl Capacity {
     /// Longest sequence in tokens, prompt and output together, that the model allows and the pool can hold alone.
     /// The last token of a sequence is never fed back, so it needs no place in the pool.
     pub fn longest_sequence(&self) -> usize {
-        self.max_model_len.min(
-            self.page_tokens
-                .saturating_mul(self.num_pages)
-                .saturating_add(1),
-        )
+        self.max_model_len.min(self.page_tokens.saturating_mul(self.num_pages).saturating_add(1))
     }
 
     /// Refuses limits that nothing could run under.
@@ -60,10 +57,7 @@ impl Capacity {
             ("page_tokens", self.page_tokens),
             ("num_pages", self.num_pages),
         ];
-        limits
-            .iter()
-            .find(|(_, value)| *value == 0)
-            .map_or(Ok(()), |(name, _)| Err(*name))
+        limits.iter().find(|(_, value)| *value == 0).map_or(Ok(()), |(name, _)| Err(*name))
     }
 }
 
@@ -72,7 +66,8 @@ impl Capacity {
 pub enum Input {
     /// The next tokens of the prompt (or of a recomputed sequence), known to the engine. At least one.
     Known(Vec<TokenId>),
-    /// One token: the one sampled last in this sequence's slot, by a step that may still be in flight.
+    /// One token: the one sampled last in this sequence's slot, by a step that may still be in flight. If that row
+    /// failed, any id of the vocabulary: the engine drops what comes of it, but the step must run for the others.
     LastSampled,
 }
 
@@ -162,4 +157,10 @@ pub trait Executor: Send {
 
     /// Waits for the oldest step in flight and takes its result.
     fn collect(&mut self) -> Result<StepResult, DeviceFault>;
+}
+
+/// What a caught panic said.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a text".to_owned())
 }

@@ -1,14 +1,14 @@
 //! (being written)
+pub mod batcher;
 pub mod engine;
 pub mod executor;
 pub mod request;
 pub mod sampler;
 pub mod sequence;
+pub mod device;
 pub mod launch;
-pub mod kv {
-    //! (being written)
-    /// (being written)
-    pub struct Page;
-}
+pub mod model;
+pub mod trace;
+pub mod kv;
 pub mod checkpoint;
 pub mod text;

@@ -77,6 +77,14 @@ pub struct Stopping {
     pub ignore_eos: bool,
 }
 
+impl Stopping {
+    /// Every token that ends the sequence.
+    pub fn ending_tokens(&self) -> impl Iterator<Item = TokenId> {
+        let eos = self.eos.iter().filter(|_| !self.ignore_eos);
+        eos.chain(&self.stop_tokens).copied()
+    }
+}
+
 /// What the model and the settings of the server allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
@@ -153,11 +161,9 @@ impl RequestError {
     pub fn param(&self) -> &'static str {
         match self {
             Self::EmptyPrompt => "prompt",
-            Self::ContextOverflow {
-                num_prompt_tokens,
-                max_model_len,
-                ..
-            } if num_prompt_tokens >= max_model_len => "prompt",
+            Self::ContextOverflow { num_prompt_tokens, max_model_len, .. } if num_prompt_tokens >= max_model_len => {
+                "prompt"
+            }
             Self::ContextOverflow { .. } => "max_tokens",
             Self::TokenOutsideVocab { param, .. }
             | Self::FloatOutOfRange { param, .. }
@@ -221,23 +227,9 @@ impl Request {
         check_prompt(&draft.prompt, bounds)?;
         let max_tokens = check_lengths(&draft, bounds)?;
         check_sampling(&draft.sampling, bounds)?;
-        check_count(
-            "stop_token_ids",
-            draft.stopping.stop_tokens.len(),
-            0,
-            bounds.vocab,
-        )?;
-        check_tokens(
-            "stop_token_ids",
-            draft.stopping.stop_tokens.iter().copied(),
-            bounds,
-        )?;
-        check_count(
-            "logprobs",
-            draft.num_logprobs.unwrap_or(0),
-            0,
-            bounds.max_logprobs,
-        )?;
+        check_count("stop_token_ids", draft.stopping.stop_tokens.len(), 0, bounds.vocab)?;
+        check_tokens("stop_token_ids", draft.stopping.stop_tokens.iter().copied(), bounds)?;
+        check_count("logprobs", draft.num_logprobs.unwrap_or(0), 0, bounds.max_logprobs)?;
         Ok(Self { draft, max_tokens })
     }
 
@@ -304,43 +296,22 @@ fn check_sampling(sampling: &Sampling, bounds: Bounds) -> Result<(), RequestErro
     check_float("frequency_penalty", sampling.frequency_penalty, PENALTY)?;
     check_float("repetition_penalty", sampling.repetition_penalty, POSITIVE)?;
     check_count("logit_bias", sampling.logit_bias.len(), 0, bounds.vocab)?;
-    check_tokens(
-        "logit_bias",
-        sampling.logit_bias.iter().map(|(token, _)| *token),
-        bounds,
-    )?;
-    sampling
-        .logit_bias
-        .iter()
-        .try_for_each(|(_, bias)| check_float("logit_bias", *bias, BIAS))
+    check_tokens("logit_bias", sampling.logit_bias.iter().map(|(token, _)| *token), bounds)?;
+    sampling.logit_bias.iter().try_for_each(|(_, bias)| check_float("logit_bias", *bias, BIAS))
 }
 
 fn check_float(param: &'static str, value: f32, allowed: FloatRange) -> Result<(), RequestError> {
     if allowed.contains(value) {
         return Ok(());
     }
-    Err(RequestError::FloatOutOfRange {
-        param,
-        value,
-        allowed,
-    })
+    Err(RequestError::FloatOutOfRange { param, value, allowed })
 }
 
-fn check_count(
-    param: &'static str,
-    value: usize,
-    least: usize,
-    most: usize,
-) -> Result<(), RequestError> {
+fn check_count(param: &'static str, value: usize, least: usize, most: usize) -> Result<(), RequestError> {
     if (least..=most).contains(&value) {
         return Ok(());
     }
-    Err(RequestError::CountOutOfRange {
-        param,
-        value,
-        least,
-        most,
-    })
+    Err(RequestError::CountOutOfRange { param, value, least, most })
 }
 
 fn check_tokens(
@@ -350,11 +321,10 @@ fn check_tokens(
 ) -> Result<(), RequestError> {
     let vocab = bounds.vocab;
     match tokens.find(|token| *token as usize >= vocab) {
-        Some(token) => Err(RequestError::TokenOutsideVocab {
-            param,
-            token,
-            vocab,
-        }),
+        Some(token) => Err(RequestError::TokenOutsideVocab { param, token, vocab }),
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{EngineConfig, EngineObserver, EngineStats, Event, Failure, Stream};
+use crate::batcher::NeverFits;
 use crate::executor::Capacity;
 use crate::request::{Bounds, Request};
 use crate::sequence::SequenceId;
@@ -31,7 +32,9 @@ pub enum Phase {
     Draining,
     /// Has finished everything; idle.
     Drained,
-    /// The thread has ended: by [`EngineHandle::shutdown`], or by a fault.
+    /// By [`EngineHandle::shutdown`] or by a fault: every request has been failed, the device is being let go.
+    Stopping(Failure),
+    /// The executor has been dropped.
     Stopped(Failure),
 }
 
@@ -51,13 +54,8 @@ pub enum SubmitError {
     #[error("the engine has stopped")]
     Stopped,
     /// Prompt and output need more KV pages than there are.
-    #[error("the request needs {num_needed} KV pages, the pool has {num_pages}")]
-    NeverFits {
-        /// Pages at the request's full length.
-        num_needed: usize,
-        /// Pages of the pool.
-        num_pages: usize,
-    },
+    #[error(transparent)]
+    NeverFits(#[from] NeverFits),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -110,30 +108,14 @@ pub(super) fn open(capacity: Capacity, config: &EngineConfig) -> (EngineHandle, 
     let stats = Arc::new(Mutex::new(EngineStats::new(&capacity)));
     let max_num_queued_reqs = config.max_num_queued_reqs.min(Semaphore::MAX_PERMITS);
     let handle = EngineHandle {
-        door: Arc::new(Door {
-            inner: Mutex::new(Inner {
-                commands,
-                next_id: 0,
-            }),
-        }),
+        door: Arc::new(Door { inner: Mutex::new(Inner { commands, next_id: 0 }) }),
         queue: Arc::new(Semaphore::new(max_num_queued_reqs)),
         phase: Arc::clone(&phase),
         stats: Arc::clone(&stats),
         observer: Arc::clone(&config.observer),
-        limits: Limits {
-            capacity,
-            max_num_queued_reqs,
-            max_logprobs: config.max_logprobs,
-        },
+        limits: Limits { capacity, max_num_queued_reqs, max_logprobs: config.max_logprobs },
     };
-    (
-        handle,
-        Post {
-            inbox,
-            phase,
-            stats,
-        },
-    )
+    (handle, Post { inbox, phase, stats })
 }
 
 impl EngineHandle {
@@ -167,10 +149,7 @@ impl EngineHandle {
 
     /// A snapshot, at most one step old.
     pub fn stats(&self) -> EngineStats {
-        self.stats
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Where the engine is in its life.
@@ -182,7 +161,7 @@ impl EngineHandle {
     /// The refusal begins with the call, not with the first poll of the future.
     pub fn drain(&self) -> impl Future<Output = Phase> + Send + 'static {
         self.door.begin_drain(&self.phase);
-        self.reached(|phase| matches!(phase, Phase::Drained | Phase::Stopped(_)))
+        self.reached(|phase| !matches!(phase, Phase::Serving | Phase::Draining))
     }
 
     /// Fails what is left and ends the thread; resolves when the executor has been dropped.
@@ -203,29 +182,13 @@ impl EngineHandle {
     }
 
     fn try_submit(&self, request: Request) -> Result<Stream, SubmitError> {
-        self.check_fits(&request)?;
+        NeverFits::check(&request, &self.limits.capacity)?;
         let max_num_queued_reqs = self.limits.max_num_queued_reqs;
         let place =
-            Arc::clone(&self.queue)
-                .try_acquire_owned()
-                .map_err(|_| SubmitError::QueueFull {
-                    max_num_queued_reqs,
-                })?;
+            Arc::clone(&self.queue).try_acquire_owned().map_err(|_| SubmitError::QueueFull { max_num_queued_reqs })?;
         let (events, receiver) = unbounded_channel();
         let id = self.door.submit(&self.phase, request, events, place)?;
         Ok(Stream::new(id, receiver, Arc::clone(&self.door)))
-    }
-
-    fn check_fits(&self, request: &Request) -> Result<(), SubmitError> {
-        let capacity = &self.limits.capacity;
-        let num_needed = request.max_kv_tokens().div_ceil(capacity.page_tokens);
-        if num_needed > capacity.num_pages {
-            return Err(SubmitError::NeverFits {
-                num_needed,
-                num_pages: capacity.num_pages,
-            });
-        }
-        Ok(())
     }
 }
 
@@ -246,21 +209,12 @@ impl Door {
         match &*phase.borrow() {
             Phase::Serving => {}
             Phase::Draining | Phase::Drained => return Err(SubmitError::Draining),
-            Phase::Stopped(_) => return Err(SubmitError::Stopped),
+            Phase::Stopping(_) | Phase::Stopped(_) => return Err(SubmitError::Stopped),
         }
         let id = SequenceId(inner.next_id);
         inner.next_id += 1;
-        let submission = Submission {
-            id,
-            request,
-            events,
-            place,
-            arrived: Instant::now(),
-        };
-        inner
-            .commands
-            .send(Command::Submit(Box::new(submission)))
-            .map_err(|_| SubmitError::Stopped)?;
+        let submission = Submission { id, request, events, place, arrived: Instant::now() };
+        inner.commands.send(Command::Submit(Box::new(submission))).map_err(|_| SubmitError::Stopped)?;
         Ok(id)
     }
 

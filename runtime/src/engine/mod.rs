@@ -10,10 +10,11 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::batcher::NeverFits;
 use crate::executor::{DeviceFault, Executor, RowError};
-use crate::request::TokenId;
 use crate::sampler::Sampled;
 
+pub use crate::sequence::{FinishReason, SequenceId};
 pub use handle::{EngineHandle, Phase, SubmitError};
 pub use observer::{EngineObserver, RequestSummary, StepSummary, Unobserved};
 pub use stats::{Ending, EngineStats, FinishedCounts};
@@ -21,6 +22,7 @@ pub use stream::Stream;
 
 mod handle;
 mod observer;
+mod owner;
 mod serving;
 mod stats;
 mod stream;
@@ -41,17 +43,6 @@ pub enum Event {
     Failed(Failure),
 }
 
-/// Why a sequence ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FinishReason {
-    /// An end-of-sequence token.
-    EndOfSequence(TokenId),
-    /// One of the request's stop tokens.
-    StopToken(TokenId),
-    /// `max_tokens` or the end of the context; the last token was sent before.
-    Length,
-}
-
 /// Why a request failed after it was taken. The text is for logs: it may name parts of the device.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
@@ -67,9 +58,15 @@ pub enum Failure {
     /// Requests wait, nothing runs and none can be admitted; the engine has stopped rather than spin.
     #[error("no waiting request can be admitted although nothing runs")]
     NoProgress,
+    /// The pool could not hold the request even alone; [`EngineHandle::submit`] refuses such requests before.
+    #[error(transparent)]
+    NeverFits(#[from] NeverFits),
     /// The engine was shut down before the request ended.
     #[error("the engine was shut down")]
     ShutDown,
+    /// The engine stopped before it took up the request.
+    #[error("the engine stopped before it took up the request")]
+    NeverBegun,
 }
 
 /// What an engine is started with, beside its executor.
@@ -85,11 +82,7 @@ pub struct EngineConfig {
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self {
-            max_num_queued_reqs: 1024,
-            max_logprobs: 20,
-            observer: Arc::new(Unobserved),
-        }
+        Self { max_num_queued_reqs: 1024, max_logprobs: 20, observer: Arc::new(Unobserved) }
     }
 }
 
@@ -103,10 +96,7 @@ impl Engine {
     ///
     /// # Errors
     /// An executor that holds nothing, or an operating system without a thread to give.
-    pub fn start(
-        executor: impl Executor + 'static,
-        config: EngineConfig,
-    ) -> Result<EngineHandle, StartError> {
+    pub fn start(executor: impl Executor + 'static, config: EngineConfig) -> Result<EngineHandle, StartError> {
         let capacity = executor.capacity();
         capacity.check().map_err(StartError::EmptyCapacity)?;
         let (handle, post) = handle::open(capacity, &config);

@@ -83,8 +83,7 @@ impl EngineStats {
 
     /// How long the engine has had work without progress; `None` while it is idle. Health compares this with a limit.
     pub fn stalled_for(&self, now: Instant) -> Option<Duration> {
-        self.busy
-            .then(|| now.saturating_duration_since(self.last_progress))
+        self.busy.then(|| now.saturating_duration_since(self.last_progress))
     }
 }
 
@@ -119,10 +118,7 @@ impl Ending {
     pub fn of(event: &Event) -> Option<Self> {
         match event {
             Event::Token(_) => None,
-            Event::Finished {
-                reason: FinishReason::Length,
-                ..
-            } => Some(Self::Length),
+            Event::Finished { reason: FinishReason::Length, .. } => Some(Self::Length),
             Event::Finished { .. } => Some(Self::Stop),
             Event::Failed(_) => Some(Self::Error),
         }

@@ -20,12 +20,7 @@ pub struct Stream {
 
 impl Stream {
     pub(super) fn new(id: SequenceId, events: UnboundedReceiver<Event>, door: Arc<Door>) -> Self {
-        Self {
-            id,
-            events,
-            door,
-            ended: false,
-        }
+        Self { id, events, door, ended: false }
     }
 
     /// The engine's number for this request, for logs.
@@ -58,7 +53,7 @@ impl Stream {
     /// A channel that closes before the last event means that the request came too late for an engine that was
     /// ending; the owner still gets its one end.
     fn pass_on(&mut self, event: Option<Event>) -> Event {
-        let event = event.unwrap_or(Event::Failed(Failure::ShutDown));
+        let event = event.unwrap_or(Event::Failed(Failure::NeverBegun));
         self.ended = !matches!(event, Event::Token(_));
         event
     }

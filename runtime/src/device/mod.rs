@@ -1,0 +1,4 @@
+//! The devices that run launches.
+
+pub mod cpu;
+pub mod simulated;
