@@ -1,0 +1,5 @@
+//! Tiny schedules, right ones and broken ones.
+
+mod buffers;
+mod order;
+mod tiny;
