@@ -98,7 +98,7 @@ impl Kernel for Add<'_> {
         for row in self.items.clone() {
             let rows = (self.a.row(row), self.b.row(row), self.out.row(row));
             // SAFETY: all three views have this row with this many columns.
-            unsafe { zip_row::<V>(rows, self.a.columns(), V::add) }
+            unsafe { zip_row::<V, Sum>(rows, self.a.columns()) }
         }
     }
 }
@@ -120,12 +120,51 @@ impl Kernel for GatedMul<'_> {
             // SAFETY: all three views have this row with this many columns.
             unsafe {
                 match self.activation {
-                    Activation::Silu => zip_row::<V>(rows, columns, |gate, up| math::silu(gate).mul(up)),
-                    Activation::GeluTanh => zip_row::<V>(rows, columns, |gate, up| math::gelu_tanh(gate).mul(up)),
-                    Activation::Gelu => zip_row::<V>(rows, columns, |gate, up| math::gelu(gate).mul(up)),
+                    Activation::Silu => zip_row::<V, Silu>(rows, columns),
+                    Activation::GeluTanh => zip_row::<V, GeluTanh>(rows, columns),
+                    Activation::Gelu => zip_row::<V, Gelu>(rows, columns),
                 }
             }
         }
+    }
+}
+
+/// A function of two vectors. A type and not a closure, because a closure is a function of its own, compiled without
+/// the path's instructions unless the compiler happens to inline it.
+trait Join {
+    fn join<V: Vector>(left: V, right: V) -> V;
+}
+
+struct Sum;
+struct Silu;
+struct GeluTanh;
+struct Gelu;
+
+impl Join for Sum {
+    #[inline(always)]
+    fn join<V: Vector>(left: V, right: V) -> V {
+        left.add(right)
+    }
+}
+
+impl Join for Silu {
+    #[inline(always)]
+    fn join<V: Vector>(gate: V, up: V) -> V {
+        math::silu(gate).mul(up)
+    }
+}
+
+impl Join for GeluTanh {
+    #[inline(always)]
+    fn join<V: Vector>(gate: V, up: V) -> V {
+        math::gelu_tanh(gate).mul(up)
+    }
+}
+
+impl Join for Gelu {
+    #[inline(always)]
+    fn join<V: Vector>(gate: V, up: V) -> V {
+        math::gelu(gate).mul(up)
     }
 }
 
@@ -133,13 +172,12 @@ impl Kernel for GatedMul<'_> {
 /// The first two rows are readable and the third writable for `columns` f32; the third is disjoint from or equal to
 /// each of the others.
 #[inline(always)]
-unsafe fn zip_row<V: Vector>(
-    (left, right, out): (*const f32, *const f32, *mut f32),
-    columns: usize,
-    join: impl Fn(V, V) -> V,
-) {
+unsafe fn zip_row<V: Vector, J: Join>((left, right, out): (*const f32, *const f32, *mut f32), columns: usize) {
     for at in (0..columns).step_by(LANES) {
         // SAFETY: the caller's promise; `at < columns`.
-        unsafe { store_at(join(load_at(left, at, columns), load_at(right, at, columns)), out, at, columns) }
+        unsafe {
+            let joined = J::join::<V>(load_at(left, at, columns), load_at(right, at, columns));
+            store_at(joined, out, at, columns);
+        }
     }
 }

@@ -39,16 +39,14 @@ fn polynomial<V: Vector, const TERMS: usize>(coefficients: &[f32; TERMS], x: V) 
     sum
 }
 
-/// e^x: relative error below 2e-7 on [-87, 88], zero below -87 and e^88 above 88.
+/// e^x: relative error below 2e-7 on [-87, 88], zero below -87, e^88 above 88, NaN of NaN.
 ///
 /// x = n ln 2 + r with integer n and |r| <= ln(2)/2; e^x = 2^n e^r (Cody and Waite's reduction).
 #[inline(always)]
 pub(crate) fn exp<V: Vector>(x: V) -> V {
-    let clamped = x.max(V::splat(EXP_LOWEST)).less_select(
-        V::splat(EXP_HIGHEST),
-        x.max(V::splat(EXP_LOWEST)),
-        V::splat(EXP_HIGHEST),
-    );
+    // Bounds come first: a comparison with NaN then leaves the NaN.
+    let clamped = V::splat(EXP_LOWEST).max(x);
+    let clamped = V::splat(EXP_HIGHEST).less_select(clamped, V::splat(EXP_HIGHEST), clamped);
     let rounded = clamped.mul_add(V::splat(std::f32::consts::LOG2_E), V::splat(ROUNDER));
     let n = rounded.sub(V::splat(ROUNDER));
     let r = n.mul_add(V::splat(-LN2_HIGH), clamped);

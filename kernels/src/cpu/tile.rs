@@ -95,13 +95,14 @@ impl<E: Element, const ROWS: usize, const PANELS: usize> Kernel for Multiply<'_,
             if tile.accumulate {
                 load_sums(&tile, &mut sums);
             }
-            let unrolled = tile.depth - tile.depth % UNROLL;
             let mut k = 0;
-            while k < unrolled {
-                for ahead in 0..UNROLL {
-                    step::<V, E, ROWS, PANELS>(&tile, k + ahead, &mut sums);
+            if ROWS * PANELS <= SMALL_TILE {
+                while k + UNROLL <= tile.depth {
+                    for ahead in 0..UNROLL {
+                        step::<V, E, ROWS, PANELS>(&tile, k + ahead, &mut sums);
+                    }
+                    k += UNROLL;
                 }
-                k += UNROLL;
             }
             while k < tile.depth {
                 step::<V, E, ROWS, PANELS>(&tile, k, &mut sums);
@@ -112,8 +113,11 @@ impl<E: Element, const ROWS: usize, const PANELS: usize> Kernel for Multiply<'_,
     }
 }
 
-/// Depth steps per loop turn: amortizes the row addresses, which do not all fit in registers.
+/// Depth steps per loop turn of a small tile, whose few multiply-adds would not hide the loop's own instructions. A
+/// tall tile hides them, and unrolled it would tempt the compiler to load ahead and spill accumulators.
 const UNROLL: usize = 4;
+/// Rows times panels of the largest tile that is unrolled.
+const SMALL_TILE: usize = 4;
 
 /// Multiplies one line of each panel by one element of each row.
 ///

@@ -1,0 +1,311 @@
+//! One item: some tokens of a span under one kv head.
+#![allow(unsafe_code, reason = "tiles address raw rows and cache blocks")]
+
+use std::ops::Range;
+
+use super::Operands;
+use crate::cpu::kv::KEY_BLOCK;
+use crate::cpu::math;
+use crate::cpu::tile::{Tile, multiply};
+use crate::cpu::vector::{LANES, Vector, load_at, store_at};
+
+/// A thread's working memory, grown to the largest item seen.
+#[derive(Default)]
+pub(super) struct Scratch {
+    /// Scaled queries, `[rows][head]`.
+    queries: Vec<f32>,
+    /// Scores, then probabilities, of one key block, `[rows][KEY_BLOCK]`.
+    scores: Vec<f32>,
+    /// Weighted sums of V, `[rows][padded_head]`.
+    sums: Vec<f32>,
+    /// The largest score so far, per row.
+    largest: Vec<f32>,
+    /// The softmax denominator, `[rows][LANES]`: summed over lanes at the end.
+    totals: Vec<f32>,
+}
+
+impl Scratch {
+    /// Makes room for an item and resets the running softmax.
+    fn reset(&mut self, rows: usize, head: usize, padded_head: usize) {
+        grow(&mut self.queries, rows * head);
+        grow(&mut self.scores, rows * KEY_BLOCK);
+        grow(&mut self.sums, rows * padded_head).fill(0.0);
+        grow(&mut self.largest, rows).fill(f32::NEG_INFINITY);
+        grow(&mut self.totals, rows * LANES).fill(0.0);
+    }
+}
+
+fn grow(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
+    if buffer.len() < length {
+        buffer.resize(length, 0.0);
+    }
+    &mut buffer[..length]
+}
+
+/// Query rows of the item: token `row / group`, head `row % group` of the group.
+pub(super) struct Item<'a> {
+    operands: &'a Operands<'a>,
+    kv_head: usize,
+    /// Tokens of the span.
+    tokens: Range<usize>,
+    num_rows: usize,
+    scratch: &'a mut Scratch,
+}
+
+/// How many keys of a block each query row attends to; later rows see at least as many.
+#[derive(Clone, Copy)]
+struct Visible {
+    first_key: usize,
+    /// End of what the item's first token attends to: one past its own position.
+    first_end: usize,
+    group: usize,
+}
+
+impl Visible {
+    #[inline(always)]
+    fn keys(&self, row: usize) -> usize {
+        if self.first_end >= self.first_key + KEY_BLOCK {
+            return KEY_BLOCK;
+        }
+        (self.first_end + row / self.group).saturating_sub(self.first_key).min(KEY_BLOCK)
+    }
+}
+
+impl<'a> Item<'a> {
+    #[inline(always)]
+    pub(super) fn new(
+        operands: &'a Operands<'a>,
+        kv_head: usize,
+        tokens: Range<usize>,
+        scratch: &'a mut Scratch,
+    ) -> Self {
+        let num_rows = tokens.len() * operands.group;
+        scratch.reset(num_rows, operands.pages.head(), operands.pages.padded_head());
+        Item { operands, kv_head, tokens, num_rows, scratch }
+    }
+
+    #[inline(always)]
+    pub(super) fn run<V: Vector>(mut self) {
+        self.load_queries::<V>();
+        for first_key in (0..=self.last_position()).step_by(KEY_BLOCK) {
+            self.key_block::<V>(first_key);
+        }
+        self.store_results::<V>();
+    }
+
+    fn first_position(&self) -> usize {
+        self.operands.span.position + self.tokens.start
+    }
+
+    fn last_position(&self) -> usize {
+        self.operands.span.position + self.tokens.end - 1
+    }
+
+    /// Row and first column, in q and out, of the group's heads of the item's `token`.
+    fn place(&self, token: usize) -> (usize, usize) {
+        let row = self.operands.span.first_row + self.tokens.start + token;
+        (row, self.kv_head * self.operands.group * self.operands.pages.head())
+    }
+
+    #[inline(always)]
+    fn load_queries<V: Vector>(&mut self) {
+        let length = self.operands.group * self.operands.pages.head();
+        let scale = V::splat(self.operands.scale);
+        for token in 0..self.tokens.len() {
+            let (row, column) = self.place(token);
+            let q = self.operands.q.row(row).wrapping_add(column);
+            let queries = self.scratch.queries[token * length..(token + 1) * length].as_mut_ptr();
+            for at in (0..length).step_by(LANES) {
+                // SAFETY: q's row has a whole group from `column`, and `queries` is as long.
+                unsafe { store_at(load_at::<V>(q, at, length).mul(scale), queries, at, length) }
+            }
+        }
+    }
+
+    /// Storage of the key block from position `first_key`: its K; V follows.
+    #[inline(always)]
+    fn block(&self, first_key: usize) -> *const u8 {
+        let pages = self.operands.pages;
+        let page = self.operands.span.pages[first_key / pages.page_tokens()] as usize;
+        pages.key_block(page, self.kv_head, first_key % pages.page_tokens())
+    }
+
+    /// Takes one key block into every row that sees any of it. The last tile fetches what will be read next.
+    #[inline(always)]
+    fn key_block<V: Vector>(&mut self, first_key: usize) {
+        let keys = self.block(first_key);
+        let values = keys.wrapping_add(self.operands.pages.key_bytes());
+        let next_key = first_key + KEY_BLOCK;
+        let next = if next_key <= self.last_position() { self.block(next_key) } else { keys };
+
+        let visible = Visible { first_key, first_end: self.first_position() + 1, group: self.operands.group };
+        let blind_tokens = first_key.saturating_sub(self.first_position());
+        let mut rows = blind_tokens * self.operands.group..self.num_rows;
+        for tiles_left in (1..=rows.len().div_ceil(V::TILE_ROWS)).rev() {
+            let tile = rows.start..rows.start + rows.len().div_ceil(tiles_left);
+            rows.start = tile.end;
+            let last = tiles_left == 1;
+            self.scores::<V>(keys, if last { values } else { keys }, tile.clone());
+            self.softmax::<V>(tile.clone(), visible);
+            self.weigh::<V>(values, if last { next } else { values }, tile, visible);
+        }
+    }
+
+    /// Scores of a tile of rows against the block's keys.
+    #[inline(always)]
+    fn scores<V: Vector>(&mut self, keys: *const u8, ahead: *const u8, rows: Range<usize>) {
+        let pages = self.operands.pages;
+        let head = pages.head();
+        let tile = Tile {
+            a: self.scratch.queries[rows.start * head..rows.end * head].as_ptr(),
+            a_stride: head,
+            depth: head,
+            b: keys,
+            panel_bytes: 0,
+            c: self.scratch.scores[rows.start * KEY_BLOCK..rows.end * KEY_BLOCK].as_mut_ptr(),
+            c_stride: KEY_BLOCK,
+            columns: KEY_BLOCK,
+            accumulate: false,
+            ahead,
+            ahead_step: pages.element().line_bytes(),
+        };
+        // SAFETY: the slices hold these rows, a block's K is one panel of `head` lines, and `key_block` cut the rows
+        // into tiles of the path that `dispatch` entered.
+        unsafe { multiply::<V>(pages.element(), rows.len(), 1, &tile) }
+    }
+
+    /// Turns a tile's scores into probabilities relative to each row's largest score so far, and shrinks what the row
+    /// summed before to it.
+    #[inline(always)]
+    fn softmax<V: Vector>(&mut self, rows: Range<usize>, visible: Visible) {
+        // A tile has fewer rows than a vector has lanes: the rows' shrinking factors are one exponential.
+        let mut before = [0.0; LANES];
+        let mut shrink = [0.0; LANES];
+        for (lane, row) in rows.clone().enumerate() {
+            before[lane] = self.scratch.largest[row];
+            self.scratch.largest[row] = self.mask::<V>(row, visible.keys(row));
+            shrink[lane] = before[lane] - self.scratch.largest[row];
+        }
+        // SAFETY: the array is one vector.
+        unsafe { math::exp(V::load(shrink.as_ptr())).store(shrink.as_mut_ptr()) };
+        for (lane, row) in rows.enumerate() {
+            self.exponentials::<V>(row, shrink[lane]);
+            if self.scratch.largest[row] > before[lane] {
+                self.rescale::<V>(row, shrink[lane]);
+            }
+        }
+    }
+
+    /// Replaces the scores of keys that the row does not see, whatever their slots hold; returns the largest score of
+    /// the row up to and including this block.
+    #[inline(always)]
+    fn mask<V: Vector>(&mut self, row: usize, visible: usize) -> f32 {
+        let scores = self.scratch.scores[row * KEY_BLOCK..(row + 1) * KEY_BLOCK].as_mut_ptr();
+        let nothing = V::splat(f32::NEG_INFINITY);
+        // SAFETY: `scores` is a row of two vectors.
+        let (low, high) = unsafe { (V::load(scores), V::load(scores.add(LANES))) };
+        let (low, high) = if visible == KEY_BLOCK {
+            (low, high)
+        } else {
+            (low.first_or(visible, nothing), high.first_or(visible.saturating_sub(LANES), nothing))
+        };
+        if visible < KEY_BLOCK {
+            // SAFETY: as above.
+            unsafe {
+                low.store(scores);
+                high.store(scores.add(LANES));
+            }
+        }
+        let (block, before) = (low.max(high).max_lane(), self.scratch.largest[row]);
+        if before > block { before } else { block }
+    }
+
+    #[inline(always)]
+    fn exponentials<V: Vector>(&mut self, row: usize, shrink: f32) {
+        let scores = self.scratch.scores[row * KEY_BLOCK..(row + 1) * KEY_BLOCK].as_mut_ptr();
+        let totals = self.scratch.totals[row * LANES..(row + 1) * LANES].as_mut_ptr();
+        let largest = V::splat(self.scratch.largest[row]);
+        // SAFETY: `scores` is a row of two vectors, `totals` of one.
+        unsafe {
+            let low = math::exp(V::load(scores).sub(largest));
+            let high = math::exp(V::load(scores.add(LANES)).sub(largest));
+            low.store(scores);
+            high.store(scores.add(LANES));
+            V::load(totals).mul_add(V::splat(shrink), low.add(high)).store(totals);
+        }
+    }
+
+    #[inline(always)]
+    fn rescale<V: Vector>(&mut self, row: usize, factor: f32) {
+        let length = self.operands.pages.padded_head();
+        let sums = self.scratch.sums[row * length..(row + 1) * length].as_mut_ptr();
+        for at in (0..length).step_by(LANES) {
+            // SAFETY: the row is `length` long, a multiple of the vector.
+            unsafe { V::load(sums.add(at)).mul(V::splat(factor)).store(sums.add(at)) }
+        }
+    }
+
+    /// Adds a tile's weighted values: first the tokens that all of its rows see, then each token's rows' further ones.
+    #[inline(always)]
+    fn weigh<V: Vector>(&mut self, values: *const u8, ahead: *const u8, rows: Range<usize>, visible: Visible) {
+        let common = visible.keys(rows.start);
+        self.add_values::<V>(values, ahead, rows.clone(), 0..common);
+        let group = self.operands.group;
+        let mut first = rows.start;
+        while common < KEY_BLOCK && first < rows.end {
+            let end = rows.end.min((first / group + 1) * group);
+            let seen = visible.keys(first);
+            if seen > common {
+                self.add_values::<V>(values, values, first..end, common..seen);
+            }
+            first = end;
+        }
+    }
+
+    #[inline(always)]
+    fn add_values<V: Vector>(&mut self, values: *const u8, ahead: *const u8, rows: Range<usize>, tokens: Range<usize>) {
+        let pages = self.operands.pages;
+        let (length, line_bytes) = (pages.padded_head(), pages.element().line_bytes());
+        let num_panels = length / KEY_BLOCK;
+        let panels_per_tile = if rows.len() <= V::WIDE_TILE_ROWS { 2 } else { 1 };
+        for panel in (0..num_panels).step_by(panels_per_tile) {
+            let panels = panels_per_tile.min(num_panels - panel);
+            let panel_offset = panel * pages.value_panel_bytes();
+            let tile = Tile {
+                a: self.scratch.scores[rows.start * KEY_BLOCK + tokens.start..].as_ptr(),
+                a_stride: KEY_BLOCK,
+                depth: tokens.len(),
+                b: values.wrapping_add(panel_offset + tokens.start * line_bytes),
+                panel_bytes: pages.value_panel_bytes(),
+                c: self.scratch.sums[rows.start * length + panel * KEY_BLOCK..].as_mut_ptr(),
+                c_stride: length,
+                columns: panels * KEY_BLOCK,
+                accumulate: true,
+                ahead: ahead.wrapping_add(panel_offset),
+                ahead_step: line_bytes,
+            };
+            // SAFETY: the slices hold these rows, a panel of V has a line for each token of the block, and the shape is
+            // one of the path that `dispatch` entered.
+            unsafe { multiply::<V>(pages.element(), rows.len(), panels, &tile) }
+        }
+    }
+
+    #[inline(always)]
+    fn store_results<V: Vector>(&self) {
+        let (pages, group) = (self.operands.pages, self.operands.group);
+        let (head, length) = (pages.head(), pages.padded_head());
+        for row in 0..self.num_rows {
+            let (out_row, column) = self.place(row / group);
+            let out = self.operands.out.row(out_row).wrapping_add(column + row % group * head);
+            let sums = self.scratch.sums[row * length..(row + 1) * length].as_ptr();
+            let totals = self.scratch.totals[row * LANES..(row + 1) * LANES].as_ptr();
+            // SAFETY: the totals of a row are one vector; out's row has a whole head here, and the sums are longer.
+            unsafe {
+                let total = V::splat(V::load(totals).sum());
+                for at in (0..head).step_by(LANES) {
+                    store_at(load_at::<V>(sums, at, head).div(total), out, at, head);
+                }
+            }
+        }
+    }
+}
