@@ -12,3 +12,5 @@ pub mod trace;
 pub mod kv;
 pub mod checkpoint;
 pub mod text;
+pub mod metrics;
+pub mod server;

@@ -83,6 +83,29 @@ impl ChatTemplate {
         self.render_raw(&messages, add_generation_prompt, extra)
     }
 
+    /// As [`Self::render`], but the text ends inside the last message, so that the model continues it.
+    ///
+    /// A mark is put at the end of that message and the text cut there, as transformers does it; where the template
+    /// trims content, the blank end of the message is gone as well.
+    ///
+    /// # Errors
+    /// As [`Self::render`]; also when the last message does not show in the text.
+    pub fn render_continued(&self, messages: &[Value], extra: &Map<String, Value>) -> Result<String, TemplateError> {
+        const MARK: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
+        let mut messages = messages.to_vec();
+        let last = messages.last_mut().and_then(|message| last_text(message.get_mut("content")?));
+        match last {
+            Some(text) => text.push_str(MARK),
+            None => return Err(TemplateError::Render("the last message has no content to continue".into())),
+        }
+        let text = self.render(&messages, false, extra)?;
+        match (text.rsplit_once(MARK), text.rsplit_once(MARK.trim_end())) {
+            (Some((start, _)), _) => Ok(start.to_owned()),
+            (None, Some((start, _))) => Ok(start.trim_end().to_owned()),
+            (None, None) => Err(TemplateError::Render("the last message does not show in the text".into())),
+        }
+    }
+
     /// Whether this template loops over content parts. Most want plain text.
     pub fn wants_parts(&self) -> bool {
         self.wants_parts
@@ -128,6 +151,18 @@ impl ChatTemplate {
             rendered.is_ok_and(|text| text.contains(PROBE))
         };
         !shows(PROBE.into()) && shows(json!([{"type": "text", "text": PROBE}]))
+    }
+}
+
+/// The text of a message's content, or of its last part.
+fn last_text(content: &mut Value) -> Option<&mut String> {
+    match content {
+        Value::String(text) => Some(text),
+        Value::Array(parts) => match parts.last_mut()?.get_mut("text")? {
+            Value::String(text) => Some(text),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
