@@ -9,7 +9,7 @@ use trefoil_runtime::engine::{
     Ending, Engine, EngineConfig, EngineObserver, Event, Failure, Phase, RequestSummary, StartError, StepSummary,
     SubmitError,
 };
-use trefoil_runtime::executor::Capacity;
+use trefoil_runtime::executor::{Capacity, DeviceFault, Executor, Step, StepResult};
 
 use crate::bench::*;
 
@@ -189,6 +189,38 @@ fn observers_hear_everything_once() {
     assert_eq!(notes.requests[1].ending, Ending::Abort);
     assert!(notes.num_first_tokens >= 1 && notes.num_further_tokens >= 4);
     assert!(notes.num_step_tokens >= 23 + 4, "the prompt, and each token but the last");
+}
+
+/// Writes down the order of calls.
+struct Tracing {
+    inner: SimulatedExecutor,
+    calls: Arc<Mutex<String>>,
+}
+
+impl Executor for Tracing {
+    fn capacity(&self) -> Capacity {
+        self.inner.capacity()
+    }
+
+    fn launch(&mut self, step: Step) -> Result<(), DeviceFault> {
+        self.calls.lock().unwrap().push('L');
+        self.inner.launch(step)
+    }
+
+    fn collect(&mut self) -> Result<StepResult, DeviceFault> {
+        self.calls.lock().unwrap().push('C');
+        self.inner.collect()
+    }
+}
+
+#[test]
+fn a_step_is_launched_before_the_last_one_is_read() {
+    let calls = Arc::default();
+    let inner = SimulatedExecutor::new(roomy(), Behavior::default());
+    let executor = Tracing { inner, calls: Arc::clone(&calls) };
+    let engine = Engine::start(executor, EngineConfig::default()).unwrap();
+    rest(engine.submit(request(sampled_draft(1, 4))).unwrap());
+    assert_eq!(*calls.lock().unwrap(), "LLCLCLCC", "and no step follows the last token by length");
 }
 
 /// Not the observer's tests, but the engine's: a panic on its thread ends every stream.
