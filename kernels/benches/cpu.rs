@@ -171,16 +171,60 @@ fn bench_prefill(threads: usize, limits: &Limits) {
     }
 }
 
-/// Sum of a large buffer, in bytes per second.
+/// Sum of a buffer as large as the weights, in huge pages as they are, in bytes per second.
 fn read_bandwidth(threads: usize) -> f64 {
-    let words = vec![1u64; CYCLED_BYTES / 8];
-    let parts: Vec<&[u64]> = words.chunks(1 << 16).collect();
+    const HUGE_PAGE: usize = 2 << 20;
+    let mut words = vec![0u64; (CYCLED_BYTES + HUGE_PAGE) / 8];
+    let start = words.as_ptr().align_offset(HUGE_PAGE);
+    advise_huge_pages(&mut words[start..start + CYCLED_BYTES / 8]);
+    words.fill(1);
+    let parts: Vec<&[u64]> = words[start..start + CYCLED_BYTES / 8].chunks(1 << 16).collect();
     let seconds = median_seconds(|| {
         on_threads(threads, parts.len(), |part| {
-            black_box(parts[part].iter().fold(0u64, |sum, word| sum.wrapping_add(*word)));
+            black_box(sum(parts[part]));
         });
     });
     CYCLED_BYTES as f64 / seconds
+}
+
+#[cfg(target_os = "linux")]
+fn advise_huge_pages(words: &mut [u64]) {
+    use std::ffi::{c_int, c_void};
+
+    unsafe extern "C" {
+        fn madvise(address: *mut c_void, length: usize, advice: c_int) -> c_int;
+    }
+    // SAFETY: the range is a live slice of whole pages, and this advice keeps its contents.
+    unsafe { madvise(words.as_mut_ptr().cast(), size_of_val(words), 14) };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn advise_huge_pages(_words: &mut [u64]) {}
+
+#[cfg(target_arch = "x86_64")]
+fn sum(words: &[u64]) -> u64 {
+    #[target_feature(enable = "avx512f")]
+    fn wide(words: &[u64]) -> u64 {
+        sum_lanes(words)
+    }
+    // SAFETY: the path was detected.
+    if isa() == trefoil_kernels::cpu::Isa::Avx512 { unsafe { wide(words) } } else { sum_lanes(words) }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn sum(words: &[u64]) -> u64 {
+    sum_lanes(words)
+}
+
+#[inline(always)]
+fn sum_lanes(words: &[u64]) -> u64 {
+    let mut sums = [0u64; 64];
+    for block in words.as_chunks::<64>().0 {
+        for (sum, word) in sums.iter_mut().zip(block) {
+            *sum = sum.wrapping_add(*word);
+        }
+    }
+    sums.iter().fold(0, |total, sum| total.wrapping_add(*sum))
 }
 
 /// Multiply-adds in registers, in floating-point operations per second.

@@ -15,18 +15,18 @@ use super::tile::{Tile, multiply};
 use super::vector::Vector;
 use super::view::{MatMut, MatRef, check_items, check_shape};
 
-/// Most rows of an item.
-const GROUP_ROWS: usize = 96;
+/// Most rows of an item: their activations fit the second-level cache beside a panel.
+const GROUP_ROWS: usize = 48;
 /// Panels of an item.
 const ITEM_PANELS: usize = 2;
 /// Depth steps of a block when several row blocks share a panel.
-const BLOCK_DEPTH: usize = 128;
+const BLOCK_DEPTH: usize = 256;
 /// How far ahead of its reading a panel is fetched when it is read once, in bytes.
 const AHEAD_BYTES: usize = 4096;
 
 /// Number of work items of a product of `rows` rows with `weight`.
 pub fn linear_items(rows: usize, weight: &PackedMatrix) -> usize {
-    rows.div_ceil(GROUP_ROWS) * item_columns(weight)
+    num_groups(rows) * item_columns(weight)
 }
 
 /// `out[rows, outputs] = x[rows, inputs] . weight^T (+ bias)`, for some items of [`linear_items`].
@@ -42,6 +42,18 @@ pub fn linear(x: MatRef<'_>, weight: &PackedMatrix, bias: Option<&[f32]>, out: M
     check_shape("bias", (1, bias.map_or(weight.outputs(), <[f32]>::len)), (1, weight.outputs()));
     check_items(&items, linear_items(x.rows(), weight));
     dispatch(Linear { x, weight, bias, out, items });
+}
+
+/// Equal groups of at most [`GROUP_ROWS`] rows.
+fn num_groups(rows: usize) -> usize {
+    rows.div_ceil(GROUP_ROWS)
+}
+
+/// Part `index` of `count` nearly equal parts of some rows.
+#[inline(always)]
+fn part(rows: Range<usize>, index: usize, count: usize) -> Range<usize> {
+    let cut = |index| rows.start + rows.len() * index / count;
+    cut(index)..cut(index + 1)
 }
 
 fn item_columns(weight: &PackedMatrix) -> usize {
@@ -66,10 +78,9 @@ struct Strip {
 impl Kernel for Linear<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let columns = item_columns(self.weight);
+        let (num_groups, columns) = (num_groups(self.x.rows()), item_columns(self.weight));
         for item in self.items.clone() {
-            let first_row = item / columns * GROUP_ROWS;
-            let rows = first_row..self.x.rows().min(first_row + GROUP_ROWS);
+            let rows = part(0..self.x.rows(), item / columns, num_groups);
             let first_panel = item % columns * ITEM_PANELS;
             let panels = first_panel..self.weight.num_panels().min(first_panel + ITEM_PANELS);
             let wide = panels.len() == 2 && block_rows::<V>(rows.len()) <= V::WIDE_TILE_ROWS;
@@ -106,18 +117,17 @@ impl Linear<'_> {
     #[inline(always)]
     fn tile<V: Vector>(&self, strip: &Strip, depth: Range<usize>, block: usize, num_blocks: usize) {
         let line_bytes = self.weight.element().line_bytes();
-        let cut = |block| strip.rows.start + strip.rows.len() * block / num_blocks;
-        let (row, end_row) = (cut(block), cut(block + 1));
+        let rows = part(strip.rows.clone(), block, num_blocks);
         let b = self.weight.panel(strip.first_panel).wrapping_add(depth.start * line_bytes);
         let (ahead, ahead_step) = fetch_ahead(self.weight.element(), b, depth.len(), block, num_blocks);
         let first_column = strip.first_panel * PANEL;
         let tile = Tile {
-            a: self.x.row(row).wrapping_add(depth.start),
+            a: self.x.row(rows.start).wrapping_add(depth.start),
             a_stride: self.x.stride(),
             depth: depth.len(),
             b,
             panel_bytes: self.weight.panel_bytes(),
-            c: self.out.row(row).wrapping_add(first_column),
+            c: self.out.row(rows.start).wrapping_add(first_column),
             c_stride: self.out.stride(),
             columns: (self.weight.outputs() - first_column).min(strip.num_panels * PANEL),
             accumulate: depth.start > 0,
@@ -126,7 +136,7 @@ impl Linear<'_> {
         };
         // SAFETY: `linear` checked that x and out have these rows and columns; the panels have `inputs` lines each;
         // `run` chose a shape that the path has, and the path was entered by `dispatch`.
-        unsafe { multiply::<V>(self.weight.element(), end_row - row, strip.num_panels, &tile) }
+        unsafe { multiply::<V>(self.weight.element(), rows.len(), strip.num_panels, &tile) }
     }
 
     #[inline(always)]
