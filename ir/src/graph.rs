@@ -2,7 +2,7 @@
 
 use crate::diag::Place;
 use crate::dim::{Dim, Expr};
-use crate::ids::{BlockId, CacheId, DimId, ParamId, PointId, StreamId, Table, ValueId, WeightId};
+use crate::ids::{BlockId, CacheId, DimId, Id, ParamId, PointId, StreamId, Table, ValueId, WeightId};
 use crate::op::{Op, RowDomain};
 use crate::schedule::{Schedule, Streams};
 use crate::types::TensorType;
@@ -239,7 +239,6 @@ pub enum Point {
 impl Split {
     /// The whole dense batch.
     pub fn whole(&self) -> Range {
-        use crate::ids::Id;
         Range { from: PointId::new(0), to: PointId::new(self.points.len() + 1) }
     }
 }
@@ -250,6 +249,44 @@ pub const TOKENS: &str = "tokens";
 pub const SEQS: &str = "seqs";
 
 impl Graph {
+    /// A graph with nothing in it yet; what it gives is to be said by whoever fills it.
+    pub(crate) fn empty(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            stage: Stage::Loaded,
+            serves: Vec::new(),
+            expects: Vec::new(),
+            dims: Table::default(),
+            params: Table::default(),
+            weights: Table::default(),
+            caches: Table::default(),
+            values: Table::default(),
+            blocks: Table::default(),
+            inputs: Vec::new(),
+            nodes: Vec::new(),
+            gives: ValueId::new(0),
+            split: None,
+            streams: None,
+            schedule: None,
+        }
+    }
+
+    /// The graph without the places of its parts in any text: two graphs that say the same are equal without places.
+    pub fn without_places(mut self) -> Self {
+        let nowhere = Place::default();
+        self.expects.iter_mut().for_each(|expectation| expectation.place = nowhere);
+        self.dims.values_mut().chain(self.params.values_mut()).for_each(|definition| definition.place = nowhere);
+        self.weights.values_mut().for_each(|weight| weight.place = nowhere);
+        self.caches.values_mut().for_each(|cache| cache.place = nowhere);
+        self.values.values_mut().for_each(|value| value.place = nowhere);
+        self.nodes.iter_mut().for_each(|node| node.place = nowhere);
+        for block in self.blocks.values_mut() {
+            block.place = nowhere;
+            block.nodes.iter_mut().for_each(|node| node.place = nowhere);
+        }
+        self
+    }
+
     /// The body of a block, or the main body.
     pub fn body(&self, block: Option<BlockId>) -> &[Node] {
         match block {

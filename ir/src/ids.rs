@@ -121,6 +121,11 @@ impl<I: Id, T> Table<I, T> {
         (0..self.entries.len()).map(I::new)
     }
 
+    /// All entries, in order, to be changed.
+    pub fn values_mut(&mut self) -> std::slice::IterMut<'_, T> {
+        self.entries.iter_mut()
+    }
+
     /// All entries, in order.
     pub fn values(&self) -> std::slice::Iter<'_, T> {
         self.entries.iter()

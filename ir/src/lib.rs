@@ -8,5 +8,6 @@ pub mod infer;
 pub mod load;
 pub mod op;
 pub mod schedule;
+pub mod text;
 pub mod types;
 pub mod verify;

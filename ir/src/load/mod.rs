@@ -79,8 +79,8 @@ use form::ModelForm;
 use source::{Reader, Text};
 
 use crate::diag::{Diagnostic, Place};
-use crate::graph::{Graph, Stage};
-use crate::ids::{Id, Table, ValueId};
+use crate::graph::Graph;
+use crate::ids::ValueId;
 
 /// Reads the graph `name` from the text of its file.
 ///
@@ -111,7 +111,7 @@ struct Loader<'a> {
 impl<'a> Loader<'a> {
     fn new(name: &str, source: &'a str) -> Self {
         let reader = Reader::new(source);
-        Self { reader, graph: empty_graph(name), untyped: BTreeSet::new(), ties: Vec::new() }
+        Self { reader, graph: Graph::empty(name), untyped: BTreeSet::new(), ties: Vec::new() }
     }
 
     fn model(&mut self, form: ModelForm<'a>) {
@@ -153,26 +153,5 @@ impl<'a> Loader<'a> {
         let place = self.reader.place(name.raw);
         let mistake = Diagnostic::new("T0201", place, format!("the {kind} `{}` is defined twice", name.value));
         self.reader.report(mistake.help("rename one of the two"));
-    }
-}
-
-fn empty_graph(name: &str) -> Graph {
-    Graph {
-        name: name.to_owned(),
-        stage: Stage::Loaded,
-        serves: Vec::new(),
-        expects: Vec::new(),
-        dims: Table::default(),
-        params: Table::default(),
-        weights: Table::default(),
-        caches: Table::default(),
-        values: Table::default(),
-        blocks: Table::default(),
-        inputs: Vec::new(),
-        nodes: Vec::new(),
-        gives: ValueId::new(0),
-        split: None,
-        streams: None,
-        schedule: None,
     }
 }
