@@ -171,7 +171,7 @@ fn observers_hear_everything_once() {
     let engine = Engine::start(SimulatedExecutor::new(roomy(), slow()), config).unwrap();
     rest(engine.submit(request(sampled_draft(22, 5))).unwrap());
     assert_idle(&engine);
-    assert!(engine.submit(request(sampled_draft(0, 1))).is_ok());
+    assert!(engine.submit(request(sampled_draft(0, 150))).is_ok(), "and dropped at once");
     assert_idle(&engine);
     block_on(engine.drain());
     assert!(engine.submit(request(sampled_draft(0, 1))).is_err());
