@@ -1,4 +1,5 @@
 //! (being written)
+pub mod bind;
 pub mod depend;
 pub mod diag;
 pub mod dim;
