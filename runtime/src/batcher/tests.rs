@@ -157,6 +157,8 @@ impl Bench {
             assert_ne!(self.alive.keys().next(), Some(id), "the oldest is never preempted");
             self.expected(*id).next_position = None;
             self.num_preemptions += 1;
+            // What it gave up is safe by the order of steps; only pages of ended sequences must rest.
+            self.in_flight.iter_mut().for_each(|step| step.pages.retain(|_, owner| owner != id));
         }
         for id in &formed.admitted {
             let mut waiting = self.alive.iter().filter(|(_, expected)| expected.next_position.is_none());

@@ -1,5 +1,6 @@
 //! The door of the engine: submission, statistics, drain and shutdown, from any thread.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Instant;
 
@@ -116,6 +117,12 @@ pub(super) fn open(capacity: Capacity, config: &EngineConfig) -> (EngineHandle, 
         limits: Limits { capacity, max_num_queued_reqs, max_logprobs: config.max_logprobs },
     };
     (handle, Post { inbox, phase, stats })
+}
+
+impl fmt::Debug for EngineHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EngineHandle").field("phase", &self.phase()).finish_non_exhaustive()
+    }
 }
 
 impl EngineHandle {

@@ -6,6 +6,38 @@
 //!
 //! Every request that [`EngineHandle::submit`] took ends in exactly one [`Event::Finished`] or [`Event::Failed`],
 //! whatever becomes of the device, or of the engine.
+//!
+//! ```
+//! use trefoil_runtime::device::simulated::{Behavior, SimulatedExecutor};
+//! use trefoil_runtime::engine::{Engine, EngineConfig, Event};
+//! use trefoil_runtime::executor::Capacity;
+//! use trefoil_runtime::request::{Draft, Request, Sampling, Stopping};
+//!
+//! let capacity = Capacity {
+//!     vocab: 100,
+//!     max_model_len: 64,
+//!     max_num_batched_tokens: 32,
+//!     max_num_seqs: 4,
+//!     page_tokens: 16,
+//!     num_pages: 8,
+//! };
+//! let executor = SimulatedExecutor::new(capacity, Behavior::default());
+//! let engine = Engine::start(executor, EngineConfig::default())?;
+//!
+//! let draft = Draft {
+//!     prompt: vec![1, 2, 3],
+//!     sampling: Sampling::default(),
+//!     stopping: Stopping { max_tokens: Some(5), ..Stopping::default() },
+//!     num_logprobs: None,
+//! };
+//! let mut stream = engine.submit(Request::new(draft, engine.bounds())?)?;
+//! let mut num_tokens = 0;
+//! while let Some(Event::Token(_)) = stream.blocking_next() {
+//!     num_tokens += 1;
+//! }
+//! assert_eq!(num_tokens, 5);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::io;
 use std::sync::Arc;

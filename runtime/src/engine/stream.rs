@@ -1,5 +1,6 @@
 //! The events of one request, as its owner reads them.
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -16,6 +17,12 @@ pub struct Stream {
     events: UnboundedReceiver<Event>,
     door: Arc<Door>,
     ended: bool,
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream").field("id", &self.id).field("ended", &self.ended).finish_non_exhaustive()
+    }
 }
 
 impl Stream {

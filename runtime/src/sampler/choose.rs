@@ -4,6 +4,7 @@
 
 use std::cmp::Ordering;
 
+use super::exp::exp;
 use crate::request::{Sampling, TokenId};
 
 /// A token and its weight: a logit, or a probability up to a common factor.
@@ -74,7 +75,7 @@ pub(super) fn keep_largest(candidates: &mut Vec<Candidate>, count: usize) {
 /// Turns logits into probabilities relative to the most probable token, after temperature and min-p.
 fn weigh(logits: &mut [f32], most: f32, settings: &Sampling) {
     for logit in logits {
-        let weight = ((*logit - most) / settings.temperature).exp();
+        let weight = exp((*logit - most) / settings.temperature);
         *logit = if weight >= settings.min_p { weight } else { 0.0 };
     }
 }

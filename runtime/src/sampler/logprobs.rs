@@ -1,6 +1,7 @@
 //! The model's own distribution, as it was before any setting of the request.
 
 use super::choose::{Candidate, keep_largest, largest};
+use super::exp::exp;
 use crate::request::TokenId;
 
 /// Whether no logit is NaN or infinite. Works in blocks without an early exit inside them, which vectorises.
@@ -18,7 +19,7 @@ impl Distribution {
     /// Of finite logits.
     pub(super) fn new(logits: &[f32]) -> Self {
         let most = largest(logits);
-        let sum: f64 = logits.iter().map(|logit| f64::from((logit - most).exp())).sum();
+        let sum: f64 = logits.iter().map(|logit| f64::from(exp(logit - most))).sum();
         Self { logits: logits.to_vec(), log_sum: f64::from(most) + sum.ln() }
     }
 

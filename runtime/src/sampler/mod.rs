@@ -16,6 +16,7 @@ use crate::executor::{RowError, panic_text};
 use crate::request::{Sampling, Stopping, TokenId};
 
 mod choose;
+mod exp;
 mod logprobs;
 mod philox;
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::sync::Mutex;
 
 use proptest::prelude::*;
 
+use super::exp::exp;
 use super::{Sampled, Sampler, philox, sample_row};
 use crate::executor::RowError;
 use crate::request::{Sampling, Stopping, TokenId};
@@ -23,7 +24,7 @@ fn choose(sampler: &mut Sampler, logits: &[f32]) -> TokenId {
 /// The definition, with full sorts and no shortcuts.
 fn reference(logits: &[f32], settings: &Sampling, draw: f64) -> TokenId {
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let weigh = |logit: f32| ((logit - most) / settings.temperature).exp();
+    let weigh = |logit: f32| exp((logit - most) / settings.temperature);
     let mut kept: Vec<(TokenId, f32)> = (0..).zip(logits.iter().map(|l| weigh(*l))).collect();
     kept.retain(|(_, weight)| *weight >= settings.min_p && *weight > 0.0);
     if settings.top_k > 0 || settings.top_p < 1.0 {

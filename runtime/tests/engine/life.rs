@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use trefoil_runtime::device::simulated::SimulatedExecutor;
 use trefoil_runtime::engine::{
-    Ending, Engine, EngineConfig, EngineObserver, Event, Failure, Phase, RequestSummary, StartError, StepSummary,
-    SubmitError,
+    Ending, Engine, EngineConfig, EngineHandle, EngineObserver, Event, Failure, Phase, RequestSummary, StartError,
+    StepSummary, SubmitError,
 };
 use trefoil_runtime::executor::{Capacity, DeviceFault, Executor, Step, StepResult};
 
@@ -119,6 +119,13 @@ fn stalls_show_while_there_is_work_only() {
     });
     rest(stream);
     assert_eq!(assert_idle(&engine).stalled_for(Instant::now()), None);
+}
+
+#[test]
+fn handles_and_streams_go_between_threads() {
+    fn is_send_and_sync<T: Send + Sync>() {}
+    is_send_and_sync::<EngineHandle>();
+    is_send_and_sync::<Stream>();
 }
 
 #[test]
