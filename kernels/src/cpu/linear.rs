@@ -22,7 +22,7 @@ const ITEM_PANELS: usize = 2;
 /// Depth steps of a block when several row blocks share a panel.
 const BLOCK_DEPTH: usize = 256;
 /// How far ahead of its reading a panel is fetched when it is read once, in bytes.
-const AHEAD_BYTES: usize = 4096;
+const AHEAD_BYTES: usize = 16384;
 
 /// Number of work items of a product of `rows` rows with `weight`.
 pub fn linear_items(rows: usize, weight: &PackedMatrix) -> usize {

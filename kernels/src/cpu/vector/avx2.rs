@@ -154,6 +154,6 @@ impl Vector for Avx2 {
 
     #[inline(always)]
     fn prefetch(address: *const u8) {
-        avx2!(_mm_prefetch::<_MM_HINT_T0>(address.cast()))
+        avx2!(_mm_prefetch::<_MM_HINT_T1>(address.cast()))
     }
 }

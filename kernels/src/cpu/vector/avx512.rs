@@ -119,6 +119,6 @@ impl Vector for Avx512 {
 
     #[inline(always)]
     fn prefetch(address: *const u8) {
-        avx512!(_mm_prefetch::<_MM_HINT_T0>(address.cast()))
+        avx512!(_mm_prefetch::<_MM_HINT_T1>(address.cast()))
     }
 }

@@ -66,7 +66,7 @@ pub(crate) trait Vector: Copy {
     /// `self * 2^n` for a normal result, where `n` is held by the lowest bits of `rounded`'s mantissa
     /// (see `math::exp`): an integer addition to the exponent field.
     fn add_exponent(self, rounded: Self) -> Self;
-    /// Hints that the cache line at `address`, readable or not, will be needed.
+    /// Asks for the cache line at `address`, readable or not, in the second-level cache.
     fn prefetch(address: *const u8);
 
     #[inline(always)]
