@@ -91,7 +91,7 @@ impl fmt::Display for TypeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             TypeError::Element { field, expected, found } => {
-                write!(f, "`{field}` should hold {expected} and holds {found}")
+                write!(f, "`{field}` should hold `{expected}` elements and holds `{found}`")
             }
             TypeError::Rank { field, expected, found } => {
                 write!(f, "`{field}` should have {expected} sizes and is {}", shape(found))
@@ -274,15 +274,18 @@ impl Check<'_> {
         element: Element,
     ) -> Option<[Dim; RANK]> {
         let TensorType { element: found, shape } = self.graph.values[value].ty.clone();
-        self.element(field, element, found);
+        if !self.element(field, element, found) {
+            return None;
+        }
         let sizes = <[Dim; RANK]>::try_from(shape);
         sizes.map_err(|found| self.errors.push(TypeError::Rank { field, expected: RANK, found })).ok()
     }
 
-    fn element(&mut self, field: &'static str, expected: Element, found: Element) {
+    fn element(&mut self, field: &'static str, expected: Element, found: Element) -> bool {
         if expected != found {
             self.errors.push(TypeError::Element { field, expected, found });
         }
+        expected == found
     }
 
     fn same(&mut self, field: &'static str, wanted_by: &str, expected: Vec<Dim>, found: Vec<Dim>) {

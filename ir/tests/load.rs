@@ -1,11 +1,30 @@
-//! Every graph we ship loads.
+//! Graphs as porters write them: what loads, and what every mistake is told as.
+
+mod guilty;
+
+use trefoil_ir::diag::Diagnostic;
+use trefoil_ir::{load, verify};
+
+fn mistakes(source: &str) -> Vec<Diagnostic> {
+    load::load("graph", source).err().unwrap_or_default()
+}
 
 #[test]
-fn llama_loads() {
-    let source = std::fs::read_to_string("../models/graphs/llama.ron").unwrap();
-    let graph = trefoil_ir::load::load("llama", &source);
-    match graph {
-        Ok(g) => println!("{g:#?}"),
-        Err(m) => panic!("{}", trefoil_ir::diag::render_all(&m, "llama.ron", &source)),
+fn mistakes_are_found_on_their_lines() {
+    guilty::check_all("load", "ron", mistakes);
+}
+
+#[test]
+fn shipped_graphs_load_and_keep_the_rules() {
+    for (name, source) in guilty::shipped_graphs() {
+        let graph = load::load(&name, &source).unwrap_or_else(|mistakes| {
+            panic!("{}", trefoil_ir::diag::render_all(&mistakes, &name, &source));
+        });
+        assert_eq!(verify::graph(&graph), vec![], "{name}");
     }
+}
+
+#[test]
+fn mistakes_are_drawn_in_full() {
+    guilty::check_rendered("render", "ron", mistakes);
 }

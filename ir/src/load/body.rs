@@ -96,7 +96,7 @@ impl<'a> Loader<'a> {
         let message = format!("a step has no input `{}`", name.value);
         let mistake = Diagnostic::new("T0208", self.reader.place(name.raw), message);
         let help = suggest(&name.value, ["ids", "pos", "last"]);
-        self.reader.report(mistake.help(format!("{help}; `ids` and `pos` are per token, `last` is per sequence")));
+        self.reader.report(mistake.help(format!("{help} (`ids` and `pos` are per token, `last` is per sequence)")));
     }
 
     pub(super) fn block_forms(&mut self, blocks: Raw<'a>) -> Vec<NamedBlock<'a>> {
@@ -197,7 +197,7 @@ impl<'a> Loader<'a> {
     }
 
     fn output_type(&mut self, raw: Raw<'a>, op: &Op) -> Option<TensorType> {
-        if op.operands().iter().any(|(_, operand)| self.untyped.contains(operand)) {
+        if self.reads_untyped(op) {
             return None;
         }
         match infer::outputs(&self.graph, op) {
@@ -211,6 +211,13 @@ impl<'a> Loader<'a> {
                 None
             }
         }
+    }
+
+    fn reads_untyped(&self, op: &Op) -> bool {
+        let blocks = if let Op::Repeat { blocks, .. } = op { blocks.as_slice() } else { &[] };
+        let taken = blocks.iter().map(|&block| self.graph.blocks[block].takes);
+        let mut read = op.operands().into_iter().map(|(_, operand)| operand).chain(taken);
+        read.any(|value| self.untyped.contains(&value))
     }
 
     /// Gives a value its name in the scope. A name that is taken is a mistake.

@@ -35,7 +35,11 @@ pub(super) fn of_syntax(error: &Error, place: Place) -> Diagnostic {
 }
 
 fn of_another_kind(error: &Error, place: Place) -> Diagnostic {
-    Diagnostic::new("T0102", place, format!("something else should stand here: {}", uncapitalised(&error.to_string())))
+    let expected = match error {
+        Error::SuggestRawIdentifier(_) | Error::InvalidIdentifier(_) => "expected a bare word".to_owned(),
+        other => uncapitalised(&other.to_string()),
+    };
+    Diagnostic::new("T0102", place, format!("something else should stand here: {expected}"))
         .help("names and expressions are strings, `\"n1\"`; variants such as `Causal` are bare words")
 }
 
@@ -51,17 +55,30 @@ fn uncapitalised(text: &str) -> String {
 /// A help line that names the candidate meant by `found`, or lists them all.
 pub(super) fn suggest<'c>(found: &str, candidates: impl IntoIterator<Item = &'c str>) -> String {
     let candidates: Vec<&str> = candidates.into_iter().collect();
-    match closest(found, &candidates) {
+    match meant(found, &candidates) {
         Some(meant) => format!("did you mean `{meant}`?"),
-        None if candidates.is_empty() => "there is none to choose from".to_owned(),
-        None => format!("there is {}", list(&candidates)),
+        None if candidates.is_empty() => "nothing is known here yet: define it above".to_owned(),
+        None => format!("known here: {}", list(&candidates)),
     }
 }
 
-fn closest<'c>(found: &str, candidates: &[&'c str]) -> Option<&'c str> {
-    let distance = |candidate: &&'c str| strsim::damerau_levenshtein(found, candidate);
-    let most = (found.chars().count() / 3).max(1);
-    candidates.iter().filter(|candidate| distance(candidate) <= most).min_by_key(|c| distance(c)).copied()
+/// The candidate that differs by a slip or two, or that one of the two abbreviates.
+fn meant<'c>(found: &str, candidates: &[&'c str]) -> Option<&'c str> {
+    let most = match found.chars().count() {
+        0 | 1 => 0,
+        length => (length / 3).max(1),
+    };
+    let key = |candidate: &str| {
+        let distance = strsim::damerau_levenshtein(found, candidate);
+        (distance, candidate.len().abs_diff(found.len()))
+    };
+    let near =
+        candidates.iter().copied().filter(|candidate| key(candidate).0 <= most).min_by_key(|candidate| key(candidate));
+    near.or_else(|| candidates.iter().copied().find(|candidate| abbreviates(found, candidate)))
+}
+
+fn abbreviates(a: &str, b: &str) -> bool {
+    a.len().min(b.len()) > 1 && (a.starts_with(b) || b.starts_with(a))
 }
 
 fn list(names: &[&str]) -> String {

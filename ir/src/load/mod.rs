@@ -152,6 +152,6 @@ impl<'a> Loader<'a> {
     fn report_twice(&mut self, kind: &str, name: &Text<'a>) {
         let place = self.reader.place(name.raw);
         let mistake = Diagnostic::new("T0201", place, format!("the {kind} `{}` is defined twice", name.value));
-        self.reader.report(mistake.help("rename one of the two"));
+        self.reader.report(mistake.help("rename or remove one of the two"));
     }
 }

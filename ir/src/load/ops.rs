@@ -122,8 +122,8 @@ impl<'a> Loader<'a> {
         let found: Option<Vec<_>> = found.into_iter().collect();
         let (times, with) = (self.bound_dim(times), self.passed(scope, with, found.as_deref().unwrap_or_default()));
         let blocks = found.filter(|blocks| !blocks.is_empty())?;
-        self.check_alternating(&names, &blocks);
-        Some(Op::Repeat { blocks, times: times?, with: with? })
+        let (times, with) = (times?, with?);
+        self.do_alternate(&names, &blocks).then_some(Op::Repeat { blocks, times, with })
     }
 
     fn block_by_name(&mut self, raw: Raw<'a>) -> Option<BlockId> {

@@ -53,13 +53,14 @@ impl<'a> Loader<'a> {
 
     pub(super) fn dims(&mut self, dims: Raw<'a>) {
         for (name, value) in self.reader.entries(dims) {
-            if self.accept_new_setting(&name)
-                && let Some((text, expr)) = self.expr(value)
-            {
-                self.check_step(&name, &expr);
-                self.check_names(&text, &expr, &self.bound_dims());
+            if self.accept_new_setting(&name) {
                 let place = self.reader.place(name.raw);
-                self.graph.dims.push(Definition { name: name.value, value: expr, place });
+                let read = self.expr(value);
+                if let Some((text, expr)) = &read {
+                    self.check_step(&name, expr);
+                    self.check_names(text, expr, &self.bound_dims());
+                }
+                self.graph.dims.push(Definition { name: name.value, value: or_anything(read), place });
             }
         }
         for step in [TOKENS, SEQS] {
@@ -73,19 +74,25 @@ impl<'a> Loader<'a> {
 
     pub(super) fn params(&mut self, params: Raw<'a>) {
         for (name, value) in self.reader.entries(params) {
-            if self.accept_new_setting(&name)
-                && let Some((text, expr)) = self.expr(value)
-            {
-                if expr == Expr::Step {
-                    self.report_step(&text, "a setting is known before any step");
-                }
-                let params = self.graph.params.values().map(|param| param.name.clone());
-                let known: Vec<_> = self.bound_dims().into_iter().chain(params).collect();
-                self.check_names(&text, &expr, &known);
+            if self.accept_new_setting(&name) {
                 let place = self.reader.place(name.raw);
-                self.graph.params.push(Definition { name: name.value, value: expr, place });
+                let read = self.expr(value);
+                if let Some((text, expr)) = &read {
+                    self.check_param(&name, text, expr);
+                }
+                self.graph.params.push(Definition { name: name.value, value: or_anything(read), place });
             }
         }
+    }
+
+    fn check_param(&mut self, name: &Text<'a>, text: &Text<'a>, expr: &Expr) {
+        if *expr == Expr::Step {
+            let message = format!("the setting `{}` changes from step to step", name.value);
+            self.report_step(text, message, "settings are numbers of the model");
+        }
+        let params = self.graph.params.values().map(|param| param.name.clone());
+        let known: Vec<_> = self.bound_dims().into_iter().chain(params).collect();
+        self.check_names(text, expr, &known);
     }
 
     fn accept_new_setting(&mut self, name: &Text<'a>) -> bool {
@@ -106,15 +113,16 @@ impl<'a> Loader<'a> {
     fn check_step(&mut self, name: &Text<'a>, expr: &Expr) {
         let is_step_name = [TOKENS, SEQS].contains(&name.value.as_str());
         if is_step_name && *expr != Expr::Step {
-            self.report_step(name, "this size is that of a step: write `\"step\"`");
+            let message = format!("`{}` is a size of the step, not of the model", name.value);
+            self.report_step(name, message, "write `\"step\"`, or choose another name");
         } else if !is_step_name && *expr == Expr::Step {
-            self.report_step(name, "the sizes of a step are `tokens` and `seqs`");
+            let message = format!("a step has no size `{}`", name.value);
+            self.report_step(name, message, "the sizes of a step are `tokens` and `seqs`");
         }
     }
 
-    fn report_step(&mut self, text: &Text<'a>, help: &str) {
+    fn report_step(&mut self, text: &Text<'a>, message: String, help: &str) {
         let place = self.reader.place(text.raw);
-        let message = format!("`{}` does not fit what is known when", text.value);
         self.reader.report(Diagnostic::new("T0305", place, message).help(help));
     }
 
@@ -187,4 +195,9 @@ impl<'a> Loader<'a> {
         }
         found.map(ParamId::new)
     }
+}
+
+/// What was read, or anything where that failed: the name is defined, and the mistake has been reported.
+fn or_anything(read: Option<(Text<'_>, Expr)>) -> Expr {
+    read.map_or(Expr::Number(0.0), |(_, expr)| expr)
 }

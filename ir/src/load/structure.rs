@@ -39,28 +39,31 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// Blocks that alternate take one type.
-    pub(super) fn check_alternating(&mut self, names: &[Raw<'a>], blocks: &[BlockId]) {
-        let takes = |block: &BlockId| self.graph.blocks[*block].takes;
-        let Some(first) = blocks.first().map(takes) else { return };
-        for (name, block) in names.iter().zip(blocks) {
-            let (taken, expected) = (&self.graph.values[takes(block)], &self.graph.values[first]);
-            let is_typed = !self.untyped.contains(&takes(block)) && !self.untyped.contains(&first);
-            if is_typed && taken.ty != expected.ty {
-                let (found, expected) = (shape(&taken.ty.shape), shape(&expected.ty.shape));
+    /// Whether the blocks take one type, so that they can alternate.
+    pub(super) fn do_alternate(&mut self, names: &[Raw<'a>], blocks: &[BlockId]) -> bool {
+        let num_mistakes = self.reader.mistakes.len();
+        let typed = |block: &BlockId| {
+            let takes = self.graph.blocks[*block].takes;
+            (!self.untyped.contains(&takes)).then(|| &self.graph.values[takes].ty)
+        };
+        let Some(expected) = blocks.first().and_then(typed) else { return true };
+        for (name, found) in names.iter().zip(blocks).filter_map(|(name, block)| Some((name, typed(block)?))) {
+            if found != expected {
+                let (found, expected) = (shape(&found.shape), shape(&expected.shape));
                 let message = format!("this block takes {found}, the first one takes {expected}");
                 let mistake = Diagnostic::new("T0504", self.reader.place(name.0), message);
                 self.reader.mistakes.push(mistake.help("blocks that alternate pass one value along"));
             }
         }
+        self.reader.mistakes.len() == num_mistakes
     }
 
     pub(super) fn check_structure(&mut self, nodes: Raw<'a>) {
-        self.check_ties();
         self.check_attentions();
         self.check_main_order(nodes);
-        // A name behind a mistake may be the reader that seems to be missing.
+        // A node behind a mistake may be the reader that seems to be missing.
         if self.reader.mistakes.is_empty() {
+            self.check_ties();
             self.check_unread();
             self.check_unrepeated();
         }
@@ -139,10 +142,11 @@ impl<'a> Loader<'a> {
     }
 }
 
-/// Whether `node` repeats layers right after the layers of `before`.
+/// Whether `node`, which stands among the layers, repeats layers. It must take what those before give, unless what
+/// stands before is out of place itself.
 fn follows(before: &Node, node: &Node) -> bool {
-    let with = node.op.operands().iter().map(|(_, value)| *value).next();
-    matches!((&before.op, &node.op), (Op::Repeat { .. }, Op::Repeat { .. })) && with == before.outputs.first().copied()
+    let Op::Repeat { with, .. } = node.op else { return false };
+    !matches!(before.op, Op::Repeat { .. }) || before.outputs.contains(&with)
 }
 
 fn blocks_of(op: &Op) -> &[BlockId] {
