@@ -1,0 +1,205 @@
+//! Puts records and waits into a schedule that has only launches: as few as order everything that must be ordered.
+//!
+//! Two launches must be ordered when they touch the same rows and columns of a value, or the same layer of a cache, and
+//! one of them writes. What repeats carry on is one place; all other values are apart here, and `memory` later lets
+//! them share only what is ordered anyway. Consecutive steps of the same plan may overlap, so the launches of one are
+//! ordered against those of the next (whose cuts differ: there, all rows of a value meet); and when the stream that
+//! gives the result ends, all launches of the step are done.
+//!
+//! The method: unroll the program ([`crate::program`]) and go through it. At the first launch that may run too early,
+//! link it to the latest launch it must follow on the other stream; begin again. When nothing is left, take out each
+//! link that the others imply. One event is recorded after each launch that links start from, however many wait for it.
+//! A link into a repeated section from outside is waited for once, where the section begins.
+
+use std::collections::BTreeSet;
+
+use trefoil_ir::diag::Diagnostic;
+use trefoil_ir::graph::{Graph, Stage};
+use trefoil_ir::ids::{EventId, Id, StreamId};
+use trefoil_ir::schedule::{Schedule, Section, Step};
+
+use crate::pipeline::{Ctx, Pass};
+use crate::program::{Clashes, Move, Program, SiteId, Text, Trace};
+use crate::touch::Layout;
+
+/// The pass.
+pub(crate) struct Sync;
+
+impl Pass for Sync {
+    fn name(&self) -> &'static str {
+        "sync"
+    }
+    fn needs(&self) -> Stage {
+        Stage::Grouped
+    }
+    fn gives(&self) -> Stage {
+        Stage::Scheduled
+    }
+    fn run(&self, graph: &mut Graph, _: &Ctx) -> Result<(), Vec<Diagnostic>> {
+        if let Some(schedule) = &graph.schedule {
+            graph.schedule = Some(synchronise(graph, schedule));
+        }
+        Ok(())
+    }
+}
+
+/// `to` starts when `from` is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Link {
+    from: SiteId,
+    to: Goal,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Goal {
+    Launch(SiteId),
+    /// The end of the stream that gives the result.
+    End,
+}
+
+fn synchronise(graph: &Graph, schedule: &Schedule) -> Schedule {
+    let program = Program::of(graph, schedule);
+    let planner = Planner {
+        clashes: Clashes::of(&program, &Layout::apart(graph)),
+        result: program.result_stream(graph),
+        program: &program,
+    };
+    let texts = planner.weave(&planner.fewest_links());
+    emit(&program, &texts, schedule)
+}
+
+struct Planner<'a> {
+    program: &'a Program<'a>,
+    clashes: Clashes,
+    result: StreamId,
+}
+
+impl Planner<'_> {
+    fn fewest_links(&self) -> BTreeSet<Link> {
+        let mut links = BTreeSet::new();
+        let mut added = vec![];
+        while let Some(link) = self.first_gap(&links) {
+            links.insert(link);
+            added.push(link);
+        }
+        for link in added {
+            links.remove(&link);
+            if self.first_gap(&links).is_some() {
+                links.insert(link);
+            }
+        }
+        links
+    }
+
+    /// A link that is missing. The usual number of layers comes first: what few layers need besides is rare.
+    fn first_gap(&self, links: &BTreeSet<Link>) -> Option<Link> {
+        let texts = self.weave(links);
+        let counts: Vec<_> = self.program.layer_counts().collect();
+        counts.into_iter().rev().find_map(|num_layers| {
+            let trace = Trace::of(self.program, &texts, self.result, num_layers);
+            let race = trace.first_race(&self.clashes);
+            let link = race.map(|(earlier, later)| Link { from: earlier.site, to: Goal::Launch(later.site) });
+            link.or_else(|| self.first_unfinished(&trace))
+        })
+    }
+
+    fn first_unfinished(&self, trace: &Trace) -> Option<Link> {
+        trace.ends.iter().enumerate().find_map(|(step, end)| {
+            let unfinished = trace.runs_of(step).rev().find(|run| !run.is_done_at(end))?;
+            Some(Link { from: unfinished.site, to: Goal::End })
+        })
+    }
+
+    /// The program with the links' records and waits.
+    fn weave(&self, links: &BTreeSet<Link>) -> Vec<Text> {
+        let mut woven: Vec<Text> = vec![];
+        for (section, text) in self.program.texts.iter().enumerate() {
+            match text {
+                Text::Once(moves) => woven.push(Text::Once(self.weave_moves(moves, links))),
+                Text::Repeat { carry, blocks } => {
+                    append(&mut woven, self.waits_at_entry(section, links));
+                    let blocks = blocks.iter().map(|moves| self.weave_moves(moves, links)).collect();
+                    woven.push(Text::Repeat { carry: carry.clone(), blocks });
+                }
+            }
+        }
+        let at_end = links.iter().filter(|link| link.to == Goal::End);
+        append(&mut woven, at_end.map(|link| Move::Wait(self.result, event_of(link.from))).collect());
+        woven
+    }
+
+    fn weave_moves(&self, moves: &[Move], links: &BTreeSet<Link>) -> Vec<Move> {
+        let weave = |own: &Move| {
+            let Move::Launch(site) = *own else { return vec![*own] };
+            let stream = self.program.site(site).launch.stream;
+            let waits = links.iter().filter(|link| link.to == Goal::Launch(site) && !self.is_at_entry(link));
+            let waits = waits.map(|link| Move::Wait(stream, event_of(link.from)));
+            let is_awaited = links.iter().any(|link| link.from == site);
+            let record = is_awaited.then_some(Move::Record(stream, event_of(site)));
+            waits.chain([*own]).chain(record).collect()
+        };
+        moves.iter().flat_map(weave).collect()
+    }
+
+    fn is_at_entry(&self, link: &Link) -> bool {
+        let Goal::Launch(to) = link.to else { return false };
+        let (from, to) = (self.program.site(link.from).section, self.program.site(to).section);
+        from != to && matches!(self.program.texts[to], Text::Repeat { .. })
+    }
+
+    fn waits_at_entry(&self, section: usize, links: &BTreeSet<Link>) -> Vec<Move> {
+        let mut waits = vec![];
+        for link in links.iter().filter(|link| self.is_at_entry(link)) {
+            let Goal::Launch(to) = link.to else { continue };
+            let to = self.program.site(to);
+            let wait = Move::Wait(to.launch.stream, event_of(link.from));
+            if to.section == section && !waits.contains(&wait) {
+                waits.push(wait);
+            }
+        }
+        waits
+    }
+}
+
+/// While links are sought, the event recorded after a launch has the launch's number.
+fn event_of(site: SiteId) -> EventId {
+    EventId::new(site.0)
+}
+
+/// Puts moves behind all others, in a section that runs once.
+fn append(texts: &mut Vec<Text>, moves: Vec<Move>) {
+    match texts.last_mut() {
+        _ if moves.is_empty() => {}
+        Some(Text::Once(last)) => last.extend(moves),
+        Some(Text::Repeat { .. }) | None => texts.push(Text::Once(moves)),
+    }
+}
+
+/// The schedule of a program, its events numbered in the order of their records.
+fn emit(program: &Program, texts: &[Text], launches_only: &Schedule) -> Schedule {
+    let records = texts.iter().flat_map(Text::moves).filter_map(|step| match step {
+        Move::Record(_, event) => Some(*event),
+        Move::Launch(_) | Move::Wait(..) => None,
+    });
+    let events: Vec<EventId> = records.collect();
+    let number = |event: EventId| EventId::new(events.iter().position(|own| *own == event).unwrap_or(events.len()));
+    let step = |step: &Move| match *step {
+        Move::Launch(site) => Step::Launch(program.site(site).launch.clone()),
+        Move::Record(stream, event) => Step::Record { stream, event: number(event) },
+        Move::Wait(stream, event) => Step::Wait { stream, event: number(event) },
+    };
+    let mut all_times = launches_only.sections.iter().filter_map(|section| match section {
+        Section::Repeat { times, .. } => Some(times.clone()),
+        Section::Once(_) => None,
+    });
+    let section = |text: &Text| match text {
+        Text::Once(moves) => Section::Once(moves.iter().map(step).collect()),
+        Text::Repeat { carry, blocks } => {
+            let steps = blocks.iter().map(|moves| moves.iter().map(step).collect());
+            let blocks = carry.blocks.iter().map(|(block, ..)| *block).zip(steps).collect();
+            Section::Repeat { blocks, times: all_times.next().unwrap_or_default() }
+        }
+    };
+    let sections = texts.iter().map(section).collect();
+    Schedule { sections, num_events: events.len(), ..launches_only.clone() }
+}
