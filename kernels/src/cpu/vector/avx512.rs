@@ -3,6 +3,7 @@
 
 use std::arch::x86_64::*;
 
+use super::avx2::Avx2;
 use super::{LANES, Vector};
 use crate::cpu::isa::Kernel;
 
@@ -120,5 +121,22 @@ impl Vector for Avx512 {
     #[inline(always)]
     fn prefetch(address: *const u8) {
         avx512!(_mm_prefetch::<_MM_HINT_T1>(address.cast()))
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        self.halves().sum()
+    }
+
+    #[inline(always)]
+    fn max_lane(self) -> f32 {
+        self.halves().max_lane()
+    }
+}
+
+impl Avx512 {
+    #[inline(always)]
+    fn halves(self) -> Avx2 {
+        avx512!(Avx2(_mm512_castps512_ps256(self.0), _mm512_extractf32x8_ps::<1>(self.0)))
     }
 }

@@ -68,36 +68,10 @@ pub(crate) trait Vector: Copy {
     fn add_exponent(self, rounded: Self) -> Self;
     /// Asks for the cache line at `address`, readable or not, in the second-level cache.
     fn prefetch(address: *const u8);
-
-    #[inline(always)]
-    fn lanes(self) -> [f32; LANES] {
-        let mut lanes = [0.0; LANES];
-        // SAFETY: the array is 16 f32 long.
-        unsafe { self.store(lanes.as_mut_ptr()) };
-        lanes
-    }
-
-    /// Sum over lanes by halving: 8 + 8, 4 + 4, 2 + 2, 1 + 1.
-    #[inline(always)]
-    fn sum(self) -> f32 {
-        halve(self.lanes(), |low, high| low + high)
-    }
-
-    /// Maximum over lanes.
-    #[inline(always)]
-    fn max_lane(self) -> f32 {
-        halve(self.lanes(), |low, high| if low > high { low } else { high })
-    }
-}
-
-#[inline(always)]
-fn halve(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
-    for width in [8, 4, 2, 1] {
-        for lane in 0..width {
-            lanes[lane] = join(lanes[lane], lanes[lane + width]);
-        }
-    }
-    lanes[0]
+    /// Sum over lanes by halving: lane `i` + lane `i + 8`, then 4, 2 and 1 apart.
+    fn sum(self) -> f32;
+    /// Maximum over lanes, by halving like [`Vector::sum`], each pair as in [`Vector::max`].
+    fn max_lane(self) -> f32;
 }
 
 /// Loads lanes `at..at + 16` of a row of `length` elements; lanes past its end are zero.

@@ -110,4 +110,24 @@ impl Vector for Portable {
 
     #[inline(always)]
     fn prefetch(_address: *const u8) {}
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        halve(self.0, |low, high| low + high)
+    }
+
+    #[inline(always)]
+    fn max_lane(self) -> f32 {
+        halve(self.0, |low, high| if low > high { low } else { high })
+    }
+}
+
+#[inline(always)]
+fn halve(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
+    for width in [8, 4, 2, 1] {
+        for lane in 0..width {
+            lanes[lane] = join(lanes[lane], lanes[lane + width]);
+        }
+    }
+    lanes[0]
 }
