@@ -35,8 +35,8 @@ proptest! {
                 }
             }
         }
-        let stats = assert_idle(&engine);
-        prop_assert_eq!(stats.finished.total(), plans.len() as u64);
+        wait_for(&engine, |stats| stats.finished.total() == plans.len() as u64);
+        assert_idle(&engine);
     }
 }
 

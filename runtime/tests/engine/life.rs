@@ -7,7 +7,7 @@ use futures::StreamExt;
 use trefoil_runtime::device::simulated::SimulatedExecutor;
 use trefoil_runtime::engine::{
     Ending, Engine, EngineConfig, EngineHandle, EngineObserver, Event, Failure, Phase, RequestSummary, StartError,
-    StepSummary, SubmitError,
+    StepSummary, Stream, SubmitError,
 };
 use trefoil_runtime::executor::{Capacity, DeviceFault, Executor, Step, StepResult};
 
