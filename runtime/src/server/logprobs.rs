@@ -5,8 +5,8 @@
 
 use std::fmt::Write;
 
+use indexmap::IndexMap;
 use serde::Serialize;
-use serde_json::{Map, Value};
 
 use crate::text::{TokenBytes, TokenText};
 
@@ -18,7 +18,7 @@ const LEAST_LOGPROB: f32 = -9999.0;
 pub(super) struct CompletionLogprobs {
     tokens: Vec<String>,
     token_logprobs: Vec<f32>,
-    top_logprobs: Vec<Map<String, Value>>,
+    top_logprobs: Vec<IndexMap<String, f32>>,
     /// Characters before each token, counted from the start of the text with its echo.
     text_offset: Vec<usize>,
 }
@@ -60,9 +60,9 @@ impl CompletionLogprobs {
 }
 
 /// The alternatives by their text, and the chosen token among them.
-fn top(token: &TokenText) -> Map<String, Value> {
+fn top(token: &TokenText) -> IndexMap<String, f32> {
     let all = token.top.iter().chain([&token.token]);
-    all.map(|token| (printable(&token.bytes), finite(token.logprob).into())).collect()
+    all.map(|token| (printable(&token.bytes), finite(token.logprob))).collect()
 }
 
 impl ChatLogprobs {

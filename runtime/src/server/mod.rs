@@ -119,3 +119,23 @@ fn request_id(request: &Request) -> HeaderValue {
         None => HeaderValue::from_str(&random::id()).unwrap_or(HeaderValue::from_static("unknown")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    //! What no route can be made to do from outside.
+
+    use axum::body::to_bytes;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_one_error_and_keeps_its_words() {
+        for panic in [Box::new("secret") as Box<dyn Any + Send>, Box::new("secret".to_owned()), Box::new(7)] {
+            let response = panicked(panic);
+            assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+            let body = to_bytes(response.into_body(), 1000).await.unwrap();
+            let body = String::from_utf8(body.to_vec()).unwrap();
+            assert!(body.contains("\"code\":\"internal\"") && !body.contains("secret"), "{body}");
+        }
+    }
+}
