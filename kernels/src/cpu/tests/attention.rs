@@ -3,7 +3,7 @@
 
 use half::bf16;
 
-use super::{Random, UNTOUCHED, assert_close, assert_same_bits, on_every_path};
+use super::{Random, UNTOUCHED, all, assert_close, assert_same_bits, on_every_path};
 use crate::cpu::{ElementType, KvPages, KvSlot, MatMut, MatRef, Span, attention, attention_items, kv_write};
 
 #[derive(Clone, Copy, Debug)]
@@ -112,7 +112,7 @@ impl Sequence {
         let out = MatMut::new(&mut result, self.shape.num_tokens, columns);
         let q = MatRef::new(&self.q, self.shape.num_tokens, columns);
         let items = attention_items(spans, self.shape.heads(), cache);
-        for items in random.map_or_else(|| vec![0..items], |random| random.cuts(items)) {
+        for items in random.map_or_else(|| all(items), |random| random.cuts(items)) {
             attention(q, spans, cache, self.shape.scale(), out, items);
         }
         result

@@ -1,6 +1,6 @@
 //! Linear layers.
 
-use super::{Random, UNTOUCHED, assert_close, assert_same_bits, on_every_path};
+use super::{Random, UNTOUCHED, all, assert_close, assert_same_bits, on_every_path};
 use crate::cpu::{ElementType, MatMut, MatRef, PackedMatrix, linear, linear_items};
 
 const ELEMENTS: [ElementType; 2] = [ElementType::Bf16, ElementType::F32];
@@ -64,7 +64,7 @@ impl Case {
     }
 
     fn run_all(&self) -> Vec<f32> {
-        self.run(&[0..linear_items(self.rows, &self.weight)])
+        self.run(&all(linear_items(self.rows, &self.weight)))
     }
 
     fn check(&self, found: &[f32]) {

@@ -78,6 +78,11 @@ impl Drop for Random {
     }
 }
 
+/// All of `0..count` as one cut.
+pub(crate) fn all(count: usize) -> Vec<Range<usize>> {
+    std::iter::once(0..count).collect()
+}
+
 /// The result of `body` on every available path, checked to be the same bits.
 pub(crate) fn on_every_path(what: &str, body: impl Fn() -> Vec<f32>) -> Vec<f32> {
     let mut paths = forced::available().into_iter();

@@ -1,7 +1,7 @@
 //! Root mean square normalization.
 #![allow(unsafe_code, reason = "aliased operands can only be built from raw pointers")]
 
-use super::{Random, assert_close, assert_same_bits, on_every_path};
+use super::{Random, all, assert_close, assert_same_bits, on_every_path};
 use crate::cpu::{MatMut, MatRef, add_rms_norm, rms_norm};
 
 const SHAPES: [(usize, usize); 9] =
@@ -35,7 +35,7 @@ fn rms_norm_matches_the_reference_on_every_path() {
     for (rows, columns) in SHAPES {
         let (x, weight) = (random.values(rows * columns), random.values(columns));
         let what = format!("{rows} x {columns}");
-        let all = on_every_path(&what, || norm(&x, &weight, rows, std::slice::from_ref(&(0..rows))));
+        let all = on_every_path(&what, || norm(&x, &weight, rows, &all(rows)));
         check(&x, &weight, &all);
         assert_same_bits(&what, &all, &norm(&x, &weight, rows, &random.cuts(rows)));
     }
@@ -45,7 +45,7 @@ fn rms_norm_matches_the_reference_on_every_path() {
 fn rms_norm_may_write_over_its_input() {
     let mut random = Random::new();
     let (mut x, weight) = (random.values(3 * 70), random.values(70));
-    let apart = norm(&x, &weight, 3, std::slice::from_ref(&(0..3)));
+    let apart = norm(&x, &weight, 3, &all(3));
     let memory = x.as_mut_ptr();
     // SAFETY: one thread uses this memory, as the kernel's documentation allows.
     let (input, out) = unsafe { (MatRef::from_raw(memory, 3, 70, 70), MatMut::from_raw(memory, 3, 70, 70)) };
@@ -59,7 +59,7 @@ fn add_rms_norm_is_add_then_norm() {
     for (rows, columns) in SHAPES {
         let (a, b, weight) = (random.values(rows * columns), random.values(rows * columns), random.values(columns));
         let sum: Vec<f32> = a.iter().zip(&b).map(|(a, b)| a + b).collect();
-        let expected = norm(&sum, &weight, rows, std::slice::from_ref(&(0..rows)));
+        let expected = norm(&sum, &weight, rows, &all(rows));
         let found = on_every_path("add_rms_norm", || {
             let (mut total, mut normal) = (a.clone(), vec![0.0; a.len()]);
             let memory = total.as_mut_ptr();
