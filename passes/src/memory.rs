@@ -29,13 +29,13 @@ use trefoil_ir::dim::Dim;
 use trefoil_ir::graph::{Graph, SEQS, Stage};
 use trefoil_ir::ids::{BufferId, Id, ValueId};
 use trefoil_ir::op::Op;
-use trefoil_ir::schedule::{Buffer, BufferRows, Home, Schedule};
+use trefoil_ir::schedule::{Buffer, BufferRows, Home, Launch, Schedule};
 
 pub use footprint::{Footprint, footprint};
 
 use crate::pipeline::{Ctx, Pass};
 use crate::program::{Clashes, Program, SiteId, Trace};
-use crate::touch::{Layout, Spot, Thing, families, width_of};
+use crate::touch::{Layout, Spot, Thing, Touch, families, width_of};
 
 /// The pass.
 pub struct Memory;
@@ -83,9 +83,8 @@ enum Trouble {
 impl<'a> Placer<'a> {
     fn new(graph: &'a Graph, schedule: &'a Schedule) -> Self {
         let program = Program::of(graph, schedule);
-        let result = program.result_stream(graph);
         let counts = program.layer_counts();
-        let traces = counts.map(|num_layers| Trace::of(&program, &program.texts, result, num_layers)).collect();
+        let traces = counts.map(|num_layers| Trace::of(&program, &program.texts, num_layers)).collect();
         Self { graph, program, traces, layout: Layout::empty(graph) }
     }
 
@@ -111,23 +110,19 @@ impl<'a> Placer<'a> {
 
     /// What is wrong with a graph whose layers cannot hand on in place.
     fn explain(&self, trouble: Trouble) -> Option<Diagnostic> {
-        let place_of = |site: SiteId| {
-            let launch = &self.program.site(site).launch;
-            let nodes = self.graph.bodies().flat_map(|(_, body)| body);
-            let place = nodes.filter(|node| node.outputs == launch.outputs).map(|node| node.place).next();
-            (launch.node.as_str(), place.unwrap_or(Place::default()))
-        };
         match trouble {
             Trouble::InOneLaunch(site) => {
-                let (node, place) = place_of(site);
-                let operator = self.program.site(site).launch.op.name();
-                let message = format!("`{node}` gives the layer's result straight from what the layer takes");
-                let help = format!("{operator} cannot write over what it reads; let another operator stand between");
-                Some(Diagnostic::new("T1202", place, message).help(help))
+                let launch = self.program.site(site).launch?;
+                let message = format!("`{}` gives the layer's result straight from what the layer takes", launch.node);
+                let help = format!("{} cannot write over what it reads: let another operator follow", launch.op.name());
+                Some(Diagnostic::new("T1202", self.place_of(launch), message).help(help))
             }
             Trouble::Lost { reader, value } => {
-                let (node, place) = place_of(reader);
                 let name = &self.graph.values[value].name;
+                let (node, place) = match self.program.site(reader).launch {
+                    Some(launch) => (launch.node.as_str(), self.place_of(launch)),
+                    None => ("the end of the step", self.graph.values[value].place),
+                };
                 let message = format!("`{node}` reads `{name}` when a layer has already written over it");
                 let help = "layers hand on in one place: read what a layer takes before its result is there";
                 Some(Diagnostic::new("T1202", place, message).help(help))
@@ -136,8 +131,14 @@ impl<'a> Placer<'a> {
         }
     }
 
+    fn place_of(&self, launch: &Launch) -> Place {
+        let mut nodes = self.graph.bodies().flat_map(|(_, body)| body);
+        let node = nodes.find(|node| node.name == launch.node && node.outputs == launch.outputs);
+        node.map(|node| node.place).unwrap_or_default()
+    }
+
     fn place_others(&mut self) {
-        let sites: Vec<_> = self.program.sites.iter().map(|site| site.launch).collect();
+        let sites: Vec<_> = self.program.sites.iter().filter_map(|site| site.launch).collect();
         for launch in sites {
             for (number, value) in launch.outputs.iter().enumerate() {
                 if self.layout.spot(*value).is_none() {
@@ -214,22 +215,23 @@ impl<'a> Placer<'a> {
     /// Whether a launch writes over something it reads, other than in place, or writes one thing over another.
     fn overwrites_itself(&self, site: SiteId) -> bool {
         let site = self.program.site(site);
-        let may_share = |read: ValueId, written: ValueId| {
-            let number = site.launch.outputs.iter().position(|output| *output == written);
-            let readers = site.launch.op.operands().into_iter().filter(|(_, operand)| *operand == read).count();
-            let same_spot = self.layout.spot(read) == self.layout.spot(written);
-            same_spot && readers == 1 && number.and_then(|number| in_place_of(&site.launch.op, number)) == Some(read)
-        };
+        let Some(launch) = site.launch else { return false };
         let touches = || site.touches.iter().enumerate();
-        touches().any(|(at, a)| {
-            let others = touches().filter(|(other, _)| *other != at);
-            others.map(|(_, b)| b).any(|b| match (a.thing, b.thing) {
-                (Thing::Value(read), Thing::Value(written)) => {
-                    b.writes && self.layout.clash(a, b, true) && (a.writes || !may_share(read, written))
-                }
-                (Thing::Cache(_), _) | (_, Thing::Cache(_)) => false,
-            })
-        })
+        let over = |a: &Touch, b: &Touch| match (a.thing, b.thing) {
+            (Thing::Value(read), Thing::Value(written)) => {
+                let in_place = !a.writes && self.works_in_place(launch, read, written);
+                b.writes && !in_place && self.layout.clash(a, b, true)
+            }
+            (Thing::Cache(_), _) | (_, Thing::Cache(_)) => false,
+        };
+        touches().any(|(at, a)| touches().any(|(other, b)| at != other && over(a, b)))
+    }
+
+    fn works_in_place(&self, launch: &Launch, read: ValueId, written: ValueId) -> bool {
+        let number = launch.outputs.iter().position(|output| *output == written);
+        let is_made_for_it = number.and_then(|number| in_place_of(&launch.op, number)) == Some(read);
+        let num_reads = launch.op.operands().into_iter().filter(|(_, operand)| *operand == read).count();
+        is_made_for_it && num_reads == 1 && self.layout.spot(read) == self.layout.spot(written)
     }
 
     fn buffers(&self) -> trefoil_ir::ids::Table<BufferId, Buffer> {

@@ -7,20 +7,23 @@
 
 use std::collections::BTreeMap;
 
+use trefoil_ir::depend;
 use trefoil_ir::graph::Graph;
 use trefoil_ir::ids::{EventId, Id, StreamId, ValueId};
 use trefoil_ir::schedule::{Launch, Schedule, Section, Step};
 
-use crate::touch::{Carry, Layout, Thing, Touch, touches};
+use crate::touch::{Carry, Layout, Rows, Thing, Touch, touches};
 
 /// The number of a launch in the text of the schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SiteId(pub(crate) usize);
 
-/// A launch in the text of the schedule.
+/// A launch in the text of the schedule; or, as the last one, the host's own reading of the result.
 #[derive(Debug, Clone)]
 pub(crate) struct Site<'a> {
-    pub(crate) launch: &'a Launch,
+    /// `None` for the host.
+    pub(crate) launch: Option<&'a Launch>,
+    pub(crate) stream: StreamId,
     /// The number of its section.
     pub(crate) section: usize,
     pub(crate) touches: Vec<Touch>,
@@ -80,14 +83,31 @@ impl<'a> Program<'a> {
             };
             program.texts.push(text);
         }
+        program.end(graph);
         program
+    }
+
+    /// The host reads the result when the stream that gives it has come so far, and takes that as the end of the step.
+    fn end(&mut self, graph: &Graph) {
+        let gives = depend::base(graph, graph.gives);
+        let is_giver = |site: &&Site| site.launch.is_some_and(|launch| launch.outputs.contains(&gives));
+        let giver = self.sites.iter().rfind(is_giver).or(self.sites.last());
+        let (stream, section) = (giver.map_or(StreamId::new(0), |site| site.stream), self.texts.len());
+        let whole = graph.split.as_ref().map(|split| Rows::all(split.whole()));
+        let read = whole.map(|rows| Touch { thing: Thing::Value(graph.gives), rows, writes: false });
+        self.sites.push(Site { launch: None, stream, section, touches: read.into_iter().collect() });
+        let end = Move::Launch(SiteId(self.sites.len() - 1));
+        match self.texts.last_mut() {
+            Some(Text::Once(last)) => last.push(end),
+            Some(Text::Repeat { .. }) | None => self.texts.push(Text::Once(vec![end])),
+        }
     }
 
     fn number(&mut self, graph: &Graph, section: usize, steps: &'a [Step]) -> Vec<Move> {
         let mut number = |step: &'a Step| match step {
             Step::Launch(launch) => {
                 let touches = touches(graph, &launch.op, &launch.outputs, launch.range);
-                self.sites.push(Site { launch, section, touches });
+                self.sites.push(Site { launch: Some(launch), stream: launch.stream, section, touches });
                 Move::Launch(SiteId(self.sites.len() - 1))
             }
             Step::Record { stream, event } => Move::Record(*stream, *event),
@@ -98,13 +118,6 @@ impl<'a> Program<'a> {
 
     pub(crate) fn site(&self, site: SiteId) -> &Site<'a> {
         &self.sites[site.0]
-    }
-
-    /// The stream that ends with the result.
-    pub(crate) fn result_stream(&self, graph: &Graph) -> StreamId {
-        let gives = trefoil_ir::depend::base(graph, graph.gives);
-        let giver = self.sites.iter().rev().find(|site| site.launch.outputs.contains(&gives));
-        giver.or(self.sites.last()).map_or(StreamId::new(0), |site| site.launch.stream)
     }
 
     /// Numbers of layers that show every neighbourhood of layers that larger numbers have: two periods of the longest
@@ -138,11 +151,7 @@ pub(crate) struct Run {
 impl Run {
     /// Whether it is surely done when `later` starts.
     pub(crate) fn is_before(&self, later: &Self) -> bool {
-        self.is_done_at(&later.clock)
-    }
-
-    pub(crate) fn is_done_at(&self, clock: &Clock) -> bool {
-        clock[self.stream.index()] >= self.number
+        later.clock[self.stream.index()] >= self.number
     }
 }
 
@@ -161,8 +170,6 @@ pub(crate) struct Trace {
     /// In the order of the host's program.
     pub(crate) runs: Vec<Run>,
     pub(crate) handovers: Vec<Handover>,
-    /// At the end of each step, what is done when the result is there.
-    pub(crate) ends: Vec<Clock>,
 }
 
 /// Steps that a trace has: whatever races with a step after the next races with the next one too.
@@ -170,12 +177,10 @@ const NUM_STEPS: usize = 2;
 
 impl Trace {
     /// Runs `texts`, which have the sites of `program`.
-    pub(crate) fn of(program: &Program, texts: &[Text], result: StreamId, num_layers: usize) -> Self {
+    pub(crate) fn of(program: &Program, texts: &[Text], num_layers: usize) -> Self {
         let mut tracer = Tracer::new(program);
         for step in 0..NUM_STEPS {
             tracer.step(texts, step, num_layers);
-            let end = tracer.clocks[result.index()].clone();
-            tracer.trace.ends.push(end);
         }
         tracer.trace
     }
@@ -187,11 +192,6 @@ impl Trace {
             let racing = earlier.find(|run| !run.is_before(later) && clashes.between(run, later))?;
             Some((racing, later))
         })
-    }
-
-    /// The runs of one step.
-    pub(crate) fn runs_of(&self, step: usize) -> impl DoubleEndedIterator<Item = &Run> {
-        self.runs.iter().filter(move |run| run.step == step)
     }
 }
 
@@ -205,7 +205,7 @@ struct Tracer<'a> {
 impl<'a> Tracer<'a> {
     fn new(program: &'a Program<'a>) -> Self {
         let clocks = vec![vec![0; program.num_streams]; program.num_streams];
-        let trace = Trace { runs: vec![], handovers: vec![], ends: vec![] };
+        let trace = Trace { runs: vec![], handovers: vec![] };
         Self { program, clocks, records: BTreeMap::new(), trace }
     }
 
@@ -247,7 +247,7 @@ impl<'a> Tracer<'a> {
     }
 
     fn launch(&mut self, site: SiteId, step: usize, layer: Option<usize>) {
-        let stream = self.program.site(site).launch.stream;
+        let stream = self.program.site(site).stream;
         let clock = self.clocks[stream.index()].clone();
         let number = clock[stream.index()] + 1;
         self.clocks[stream.index()][stream.index()] = number;
@@ -262,7 +262,7 @@ impl<'a> Tracer<'a> {
     }
 }
 
-/// Which launches meet in an element, one of them writing: by pairs of sites.
+/// Which launches meet in an element, one of them writing: by pairs of sites. All launches of a step meet its end.
 #[derive(Debug, Clone)]
 pub(crate) struct Clashes {
     num_sites: usize,
@@ -284,7 +284,7 @@ impl Clashes {
         let num_sites = program.sites.len();
         let mut pairs = Vec::with_capacity(num_sites * num_sites);
         for a in &program.sites {
-            pairs.extend(program.sites.iter().map(|b| Clash::between(&a.touches, &b.touches, layout)));
+            pairs.extend(program.sites.iter().map(|b| Clash::between(a, b, layout)));
         }
         Self { num_sites, pairs }
     }
@@ -298,9 +298,10 @@ impl Clashes {
 }
 
 impl Clash {
-    fn between(a: &[Touch], b: &[Touch], layout: &Layout) -> Self {
-        let mut clash = Self::default();
-        for (a, b) in a.iter().flat_map(|a| b.iter().map(move |b| (a, b))) {
+    fn between(a: &Site, b: &Site, layout: &Layout) -> Self {
+        let step_ends = a.launch.is_none() || b.launch.is_none();
+        let mut clash = Self { values: [step_ends, false], caches: [false, false] };
+        for (a, b) in a.touches.iter().flat_map(|a| b.touches.iter().map(move |b| (a, b))) {
             for (apart, same_step) in [true, false].into_iter().enumerate() {
                 let met = match a.thing {
                     Thing::Value(_) => &mut clash.values[apart],

@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 
 use trefoil_ir::diag::Diagnostic;
 use trefoil_ir::graph::{Graph, Stage};
-use trefoil_ir::ids::{EventId, Id, StreamId};
+use trefoil_ir::ids::{EventId, Id};
 use trefoil_ir::schedule::{Schedule, Section, Step};
 
 use crate::pipeline::{Ctx, Pass};
@@ -47,23 +47,13 @@ impl Pass for Sync {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Link {
     from: SiteId,
-    to: Goal,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Goal {
-    Launch(SiteId),
-    /// The end of the stream that gives the result.
-    End,
+    to: SiteId,
 }
 
 fn synchronise(graph: &Graph, schedule: &Schedule) -> Schedule {
     let program = Program::of(graph, schedule);
-    let planner = Planner {
-        clashes: Clashes::of(&program, &Layout::apart(graph)),
-        result: program.result_stream(graph),
-        program: &program,
-    };
+    let clashes = Clashes::of(&program, &Layout::apart(graph));
+    let planner = Planner { clashes, program: &program };
     let texts = planner.weave(&planner.fewest_links());
     emit(&program, &texts, schedule)
 }
@@ -71,7 +61,6 @@ fn synchronise(graph: &Graph, schedule: &Schedule) -> Schedule {
 struct Planner<'a> {
     program: &'a Program<'a>,
     clashes: Clashes,
-    result: StreamId,
 }
 
 impl Planner<'_> {
@@ -96,17 +85,8 @@ impl Planner<'_> {
         let texts = self.weave(links);
         let counts: Vec<_> = self.program.layer_counts().collect();
         counts.into_iter().rev().find_map(|num_layers| {
-            let trace = Trace::of(self.program, &texts, self.result, num_layers);
-            let race = trace.first_race(&self.clashes);
-            let link = race.map(|(earlier, later)| Link { from: earlier.site, to: Goal::Launch(later.site) });
-            link.or_else(|| self.first_unfinished(&trace))
-        })
-    }
-
-    fn first_unfinished(&self, trace: &Trace) -> Option<Link> {
-        trace.ends.iter().enumerate().find_map(|(step, end)| {
-            let unfinished = trace.runs_of(step).rev().find(|run| !run.is_done_at(end))?;
-            Some(Link { from: unfinished.site, to: Goal::End })
+            let trace = Trace::of(self.program, &texts, num_layers);
+            trace.first_race(&self.clashes).map(|(earlier, later)| Link { from: earlier.site, to: later.site })
         })
     }
 
@@ -123,16 +103,14 @@ impl Planner<'_> {
                 }
             }
         }
-        let at_end = links.iter().filter(|link| link.to == Goal::End);
-        append(&mut woven, at_end.map(|link| Move::Wait(self.result, event_of(link.from))).collect());
         woven
     }
 
     fn weave_moves(&self, moves: &[Move], links: &BTreeSet<Link>) -> Vec<Move> {
         let weave = |own: &Move| {
             let Move::Launch(site) = *own else { return vec![*own] };
-            let stream = self.program.site(site).launch.stream;
-            let waits = links.iter().filter(|link| link.to == Goal::Launch(site) && !self.is_at_entry(link));
+            let stream = self.program.site(site).stream;
+            let waits = links.iter().filter(|link| link.to == site && !self.is_at_entry(link));
             let waits = waits.map(|link| Move::Wait(stream, event_of(link.from)));
             let is_awaited = links.iter().any(|link| link.from == site);
             let record = is_awaited.then_some(Move::Record(stream, event_of(site)));
@@ -142,17 +120,15 @@ impl Planner<'_> {
     }
 
     fn is_at_entry(&self, link: &Link) -> bool {
-        let Goal::Launch(to) = link.to else { return false };
-        let (from, to) = (self.program.site(link.from).section, self.program.site(to).section);
-        from != to && matches!(self.program.texts[to], Text::Repeat { .. })
+        let (from, to) = (self.program.site(link.from).section, self.program.site(link.to).section);
+        from != to && matches!(self.program.texts.get(to), Some(Text::Repeat { .. }))
     }
 
     fn waits_at_entry(&self, section: usize, links: &BTreeSet<Link>) -> Vec<Move> {
         let mut waits = vec![];
         for link in links.iter().filter(|link| self.is_at_entry(link)) {
-            let Goal::Launch(to) = link.to else { continue };
-            let to = self.program.site(to);
-            let wait = Move::Wait(to.launch.stream, event_of(link.from));
+            let to = self.program.site(link.to);
+            let wait = Move::Wait(to.stream, event_of(link.from));
             if to.section == section && !waits.contains(&wait) {
                 waits.push(wait);
             }
@@ -182,24 +158,29 @@ fn emit(program: &Program, texts: &[Text], launches_only: &Schedule) -> Schedule
         Move::Launch(_) | Move::Wait(..) => None,
     });
     let events: Vec<EventId> = records.collect();
-    let number = |event: EventId| EventId::new(events.iter().position(|own| *own == event).unwrap_or(events.len()));
-    let step = |step: &Move| match *step {
-        Move::Launch(site) => Step::Launch(program.site(site).launch.clone()),
-        Move::Record(stream, event) => Step::Record { stream, event: number(event) },
-        Move::Wait(stream, event) => Step::Wait { stream, event: number(event) },
-    };
+    let steps = |moves: &Vec<Move>| moves.iter().filter_map(|step| emit_step(program, &events, step)).collect();
     let mut all_times = launches_only.sections.iter().filter_map(|section| match section {
         Section::Repeat { times, .. } => Some(times.clone()),
         Section::Once(_) => None,
     });
     let section = |text: &Text| match text {
-        Text::Once(moves) => Section::Once(moves.iter().map(step).collect()),
+        Text::Once(moves) => Section::Once(steps(moves)),
         Text::Repeat { carry, blocks } => {
-            let steps = blocks.iter().map(|moves| moves.iter().map(step).collect());
-            let blocks = carry.blocks.iter().map(|(block, ..)| *block).zip(steps).collect();
+            let blocks = carry.blocks.iter().map(|(block, ..)| *block).zip(blocks.iter().map(steps)).collect();
             Section::Repeat { blocks, times: all_times.next().unwrap_or_default() }
         }
     };
-    let sections = texts.iter().map(section).collect();
+    let is_empty = |section: &Section| matches!(section, Section::Once(steps) if steps.is_empty());
+    let sections = texts.iter().map(section).filter(|section| !is_empty(section)).collect();
     Schedule { sections, num_events: events.len(), ..launches_only.clone() }
+}
+
+/// A step, with its event numbered by its place in `events`; `None` for the host's reading, which is no launch.
+fn emit_step(program: &Program, events: &[EventId], step: &Move) -> Option<Step> {
+    let number = |event: EventId| events.iter().position(|own| *own == event).map(EventId::new);
+    match *step {
+        Move::Launch(site) => program.site(site).launch.map(|launch| Step::Launch(launch.clone())),
+        Move::Record(stream, event) => number(event).map(|event| Step::Record { stream, event }),
+        Move::Wait(stream, event) => number(event).map(|event| Step::Wait { stream, event }),
+    }
 }
