@@ -1,5 +1,8 @@
 //! Lines that several parts of the text have in common: outputs, an operator with its fields, a range, a stream.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
 use super::cursor::Cursor;
 use super::names::{Names, by_id};
 use crate::diag::{Diagnostic, Place};
@@ -139,10 +142,25 @@ impl<'a> Call<'a> {
 /// The fields of a call, to be read as the body of `names` means them.
 pub(super) struct Args<'c, 'a> {
     pub(super) call: &'c Call<'a>,
-    pub(super) names: Names<'c>,
+    names: Names<'c>,
+    /// The fields that have been read.
+    read: RefCell<BTreeSet<String>>,
 }
 
 impl<'c, 'a> Args<'c, 'a> {
+    pub(super) fn new(call: &'c Call<'a>, names: Names<'c>) -> Self {
+        Self { call, names, read: RefCell::default() }
+    }
+
+    /// Complains of fields that nobody has read.
+    pub(super) fn end(&self) -> Result<(), Diagnostic> {
+        let read = self.read.borrow();
+        match self.call.fields.iter().find(|(name, _)| !read.contains(*name)) {
+            None => Ok(()),
+            Some((name, cursor)) => Err(cursor.error(format!("`{}` has no field `{name}`", self.call.name))),
+        }
+    }
+
     pub(super) fn has(&self, field: &str) -> bool {
         self.call.fields.iter().any(|(name, _)| *name == field)
     }
@@ -168,15 +186,21 @@ impl<'c, 'a> Args<'c, 'a> {
     }
 
     pub(super) fn blocks(&self, field: &str) -> Result<Vec<BlockId>, Diagnostic> {
-        self.field(field)?.list(|cursor| block(cursor, self.names))
+        let mut cursor = self.field(field)?;
+        let blocks = cursor.list(|cursor| block(cursor, self.names))?;
+        cursor.end().map(|()| blocks)
     }
 
     pub(super) fn dim(&self, field: &str) -> Result<Dim, Diagnostic> {
-        self.field(field)?.dim()
+        let mut cursor = self.field(field)?;
+        let dim = cursor.dim()?;
+        cursor.end().map(|()| dim)
     }
 
     pub(super) fn word(&self, field: &str) -> Result<&'a str, Diagnostic> {
-        self.field(field)?.word()
+        let mut cursor = self.field(field)?;
+        let word = cursor.word()?;
+        cursor.end().map(|()| word)
     }
 
     pub(super) fn call(&self, field: &str) -> Result<Call<'a>, Diagnostic> {
@@ -185,7 +209,7 @@ impl<'c, 'a> Args<'c, 'a> {
 
     /// The fields of a call that is a field of this one.
     pub(super) fn inside<'i>(&'i self, call: &'i Call<'a>) -> Args<'i, 'a> {
-        Args { call, names: self.names }
+        Args::new(call, self.names)
     }
 
     pub(super) fn unknown(&self, kind: &str, word: &str) -> Diagnostic {
@@ -194,12 +218,15 @@ impl<'c, 'a> Args<'c, 'a> {
 
     fn field(&self, field: &str) -> Result<Cursor<'a>, Diagnostic> {
         let found = self.call.fields.iter().find(|(name, _)| *name == field);
+        self.read.borrow_mut().insert(field.to_owned());
         let missing = || Diagnostic::new("T0901", self.call.place, format!("`{}` lacks `{field}`", self.call.name));
         found.map(|(_, cursor)| cursor.clone()).ok_or_else(missing)
     }
 
     fn look_up<T>(&self, field: &str, kind: &str, find: impl Fn(&str) -> Option<T>) -> Result<T, Diagnostic> {
-        named(&mut self.field(field)?, kind, find)
+        let mut cursor = self.field(field)?;
+        let found = named(&mut cursor, kind, find)?;
+        cursor.end().map(|()| found)
     }
 }
 

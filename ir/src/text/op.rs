@@ -1,6 +1,6 @@
 //! Operators as text: `Linear(x: n1, weight: w2)`, printed and read side by side.
 
-use super::lines::Args;
+use super::lines::{Args, Call};
 use super::names::Names;
 use crate::diag::Diagnostic;
 use crate::ids::CacheId;
@@ -77,8 +77,14 @@ fn call(name: &str, fields: &[(&str, String)]) -> String {
     format!("{name}({})", fields.join(", "))
 }
 
-/// Reads an operator.
-pub(super) fn parse(args: &Args<'_, '_>) -> Result<Op, Diagnostic> {
+/// Reads an operator as the body of `names` means it.
+pub(super) fn parse(call: &Call<'_>, names: Names<'_>) -> Result<Op, Diagnostic> {
+    let args = Args::new(call, names);
+    let op = parse_fields(&args)?;
+    args.end().map(|()| op)
+}
+
+fn parse_fields(args: &Args<'_, '_>) -> Result<Op, Diagnostic> {
     match args.call.name {
         "Embed" => Ok(Op::Embed { ids: args.value("ids")?, weight: args.weight("weight")? }),
         "RmsNorm" => Ok(Op::RmsNorm { x: args.value("x")?, weight: args.weight("weight")?, eps: args.param("eps")? }),
@@ -139,13 +145,14 @@ fn parse_activation(args: &Args<'_, '_>) -> Result<Activation, Diagnostic> {
 fn parse_scaling(args: &Args<'_, '_>) -> Result<RopeScaling, Diagnostic> {
     let call = args.call("scaling")?;
     let inner = args.inside(&call);
-    match call.name {
-        "Llama3" => Ok(RopeScaling::Llama3 {
+    let scaling = match call.name {
+        "Llama3" => RopeScaling::Llama3 {
             factor: inner.param("factor")?,
             low_freq_factor: inner.param("low_freq_factor")?,
             high_freq_factor: inner.param("high_freq_factor")?,
             original_context: inner.param("original_context")?,
-        }),
-        other => Err(inner.unknown("scaling", other)),
-    }
+        },
+        other => return Err(inner.unknown("scaling", other)),
+    };
+    inner.end().map(|()| scaling)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::cursor::{Cursor, Statement, statements};
-use super::lines::{Args, NodeLine, Output, block, id, named, tensor};
+use super::lines::{NodeLine, Output, block, id, named, tensor};
 use super::names::Names;
 use super::print::stage_word;
 use super::{op, schedule};
@@ -31,7 +31,9 @@ pub fn parse(text: &str) -> Result<Graph, Vec<Diagnostic>> {
             }
         }
     }
-    reader.number_values();
+    if reader.mistakes.is_empty() {
+        reader.number_values();
+    }
     if reader.mistakes.is_empty() {
         reader.fill_bodies();
     }
@@ -264,7 +266,7 @@ impl<'a> GraphReader<'a> {
 }
 
 fn node(line: &NodeLine<'_>, names: Names<'_>) -> Result<Node, Diagnostic> {
-    let op = op::parse(&Args { call: &line.call, names })?;
+    let op = op::parse(&line.call, names)?;
     let stream = line.stream.clone().map(|mut cursor| schedule::stream(&mut cursor, names)).transpose()?;
     let values = &names.graph.values;
     if let Some(output) = line.outputs.iter().find(|output| values.get(output.id).is_none()) {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::cursor::{Cursor, Statement};
-use super::lines::{Args, NodeLine, block, id, id_below, named};
+use super::lines::{NodeLine, block, id, id_below, named};
 use super::names::{Names, word};
 use super::op;
 use super::print::launch_text;
@@ -221,7 +221,7 @@ fn step(cursor: &mut Cursor<'_>, names: Names<'_>) -> Result<Step, Diagnostic> {
 fn launch(cursor: &mut Cursor<'_>, names: Names<'_>) -> Result<Launch, Diagnostic> {
     let start = cursor.clone();
     let line = NodeLine::parse(cursor)?;
-    let op = op::parse(&Args { call: &line.call, names })?;
+    let op = op::parse(&line.call, names)?;
     let missing = |what: &str| start.error(format!("a launch has {what}"));
     let range = line.range.ok_or_else(|| missing("a range, `@ 0..1`"))?;
     let stream = stream(&mut line.stream.ok_or_else(|| missing("a stream, `on compute`"))?, names)?;

@@ -18,6 +18,9 @@ pub(super) fn mistakes(graph: &Graph) -> Vec<Diagnostic> {
     for (id, cache) in graph.caches.iter() {
         let users: Vec<&Node> =
             graph.body(Some(cache.block)).iter().filter(|node| cache_of(&node.op) == Some(id)).collect();
+        if users.iter().any(|node| matches!(node.op, Op::Attention { .. })) {
+            continue;
+        }
         if !users.iter().any(|node| matches!(node.op, Op::KvWrite { .. })) {
             let message = format!("nothing writes the cache `{}`", cache.name);
             mistakes.push(Diagnostic::new("T2102", cache.place, message));
@@ -58,7 +61,8 @@ fn unpaired(graph: &Graph, cache: CacheId, users: &[&Node]) -> Vec<Diagnostic> {
     };
     let decode = pairs(|op| matches!(op, Op::DecodeAttention { .. }));
     let prefill = pairs(|op| matches!(op, Op::PrefillAttention { .. }));
-    let unmatched = decode.symmetric_difference(&prefill).map(|(_, given)| {
+    let unmatched: BTreeSet<_> = decode.symmetric_difference(&prefill).map(|(_, given)| given).collect();
+    let unmatched = unmatched.into_iter().map(|given| {
         let message = format!("only one of decode and prefill attention gives `{}`", graph.values[*given].name);
         Diagnostic::new("T2103", graph.values[*given].place, message)
     });

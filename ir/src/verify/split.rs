@@ -90,6 +90,10 @@ fn partitions(graph: &Graph, split: &Split, nodes: &[Node]) -> Vec<Diagnostic> {
             given.entry(output).or_default().entry(part).or_default().extend(node.range);
         }
     }
+    // A node without a range breaks another rule, and says nothing here.
+    for node in nodes.iter().filter(|node| node.op.launches() && node.range.is_none()) {
+        node.outputs.iter().for_each(|output| drop(given.remove(output)));
+    }
     given.into_iter().filter_map(|(value, parts)| incomplete(graph, split, value, parts)).collect()
 }
 

@@ -1,7 +1,5 @@
 //! Graphs as porters write them: what loads, and what every mistake is told as.
 
-mod guilty;
-
 use trefoil_ir::diag::Diagnostic;
 use trefoil_ir::{load, verify};
 
@@ -11,12 +9,12 @@ fn mistakes(source: &str) -> Vec<Diagnostic> {
 
 #[test]
 fn mistakes_are_found_on_their_lines() {
-    guilty::check_all("load", "ron", mistakes);
+    crate::guilty::check_all("load", "ron", mistakes);
 }
 
 #[test]
-fn shipped_graphs_load_and_keep_the_rules() {
-    for (name, source) in guilty::shipped_graphs() {
+fn legal_graphs_load_and_keep_the_rules() {
+    for (name, source) in crate::guilty::legal_graphs() {
         let graph = load::load(&name, &source).unwrap_or_else(|mistakes| {
             panic!("{}", trefoil_ir::diag::render_all(&mistakes, &name, &source));
         });
@@ -26,5 +24,10 @@ fn shipped_graphs_load_and_keep_the_rules() {
 
 #[test]
 fn mistakes_are_drawn_in_full() {
-    guilty::check_rendered("render", "ron", mistakes);
+    crate::guilty::check_rendered("render", "ron", mistakes);
+}
+
+#[test]
+fn every_code_has_a_file() {
+    crate::guilty::check_codes("load", "ron", include_str!("../../src/load/mod.rs"));
 }

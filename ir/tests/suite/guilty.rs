@@ -12,7 +12,7 @@ use trefoil_ir::diag::{Diagnostic, render_all};
 const MARK: &str = "//~";
 
 /// The files of a folder of `tests/files` with the given ending, in order of their names.
-pub fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/files").join(folder);
     let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -21,15 +21,16 @@ pub fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
     files
 }
 
-/// The graphs that are shipped, by name, with their sources.
-pub fn shipped_graphs() -> Vec<(String, String)> {
-    let files = files("../../models/graphs", "ron");
+/// The graphs that are shipped and those that show what else may be written, by name, with their sources.
+pub(crate) fn legal_graphs() -> Vec<(String, String)> {
+    let mut files = files("graphs", "ron");
+    files.extend(self::files("../../models/graphs", "ron"));
     let name = |file: &PathBuf| file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     files.iter().map(|file| (name(file), std::fs::read_to_string(file).unwrap())).collect()
 }
 
 /// Checks every file of a folder against what `find` finds wrong with its text.
-pub fn check_all(folder: &str, ending: &str, find: impl Fn(&str) -> Vec<Diagnostic>) {
+pub(crate) fn check_all(folder: &str, ending: &str, find: impl Fn(&str) -> Vec<Diagnostic>) {
     let files = files(folder, ending);
     assert!(!files.is_empty(), "no files in tests/files/{folder}");
     let complaints: Vec<_> = files.iter().filter_map(|file| check(file, &find)).collect();
@@ -49,7 +50,7 @@ fn check(file: &Path, find: impl Fn(&str) -> Vec<Diagnostic>) -> Option<String> 
 }
 
 /// Checks the complete text of what is wrong with every file of a folder against the file beside it that ends in `txt`.
-pub fn check_rendered(folder: &str, ending: &str, find: impl Fn(&str) -> Vec<Diagnostic>) {
+pub(crate) fn check_rendered(folder: &str, ending: &str, find: impl Fn(&str) -> Vec<Diagnostic>) {
     for file in files(folder, ending) {
         let source = std::fs::read_to_string(&file).unwrap();
         let name = file.file_name().unwrap_or_default().to_string_lossy();
@@ -62,6 +63,17 @@ pub fn check_rendered(folder: &str, ending: &str, find: impl Fn(&str) -> Vec<Dia
             assert_eq!(found, expected, "{name} is drawn otherwise; run again with BLESS=1 to rewrite");
         }
     }
+}
+
+/// Checks that every code in the table of a module's documentation is expected by some file of a folder.
+pub(crate) fn check_codes(folder: &str, ending: &str, module: &str) {
+    let sources: Vec<_> = files(folder, ending).iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    let seen: Vec<_> = sources.iter().flat_map(|source| expected(source)).map(|expected| expected.code).collect();
+    let rows = module.lines().filter_map(|line| line.strip_prefix("//! | T"));
+    let codes: Vec<_> = rows.map(|row| format!("T{}", &row[..4])).collect();
+    assert!(codes.len() > 10, "no table of codes found");
+    let untested: Vec<_> = codes.iter().filter(|code| !seen.contains(&code.as_str())).collect();
+    assert!(untested.is_empty(), "no file of tests/files/{folder} expects {untested:?}");
 }
 
 struct Expected<'s> {

@@ -1,0 +1,9 @@
+//! What the room promises, tested from outside.
+
+mod depend;
+mod dim;
+mod dot;
+mod guilty;
+mod load;
+mod round_trip;
+mod verify;
