@@ -83,7 +83,8 @@ fn evaluate(definition: &Definition, config: &impl Lookup, bound: &Bound) -> Res
         Found::Absent => {
             let paths = definition.value.config_paths().join("` or `");
             let message = format!("the config lacks `{paths}`, which `{}` is read from", definition.name);
-            Err(Diagnostic::new("T0601", definition.place, message).help("add the key, or a default after `??` in the graph"))
+            Err(Diagnostic::new("T0601", definition.place, message)
+                .help("add the key, or a default after `??` in the graph"))
         }
     }
 }
@@ -105,7 +106,9 @@ fn value_of(expr: &Expr, place: Place, config: &impl Lookup, bound: &Bound) -> R
         Expr::Config(path) => match config(path) {
             None | Some(Literal::None) => Ok(Found::Absent),
             Some(Literal::Number(number)) => Ok(Found::Value(number)),
-            Some(other) => Err(Diagnostic::new("T0602", place, format!("`{path}` is {other} in the config, not a number"))),
+            Some(other) => {
+                Err(Diagnostic::new("T0602", place, format!("`{path}` is {other} in the config, not a number")))
+            }
         },
         Expr::Binary(operator, a, b) => {
             let (a, b) = (value_of(a, place, config, bound)?, value_of(b, place, config, bound)?);
