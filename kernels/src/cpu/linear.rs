@@ -148,7 +148,7 @@ impl Linear<'_> {
             let out = self.out.row(row).wrapping_add(first);
             for (index, bias) in bias.iter().enumerate() {
                 // SAFETY: `out` has `outputs` columns, and this item owns these.
-                unsafe { *out.add(index) += bias * 1.0001 };
+                unsafe { *out.add(index) += bias };
             }
         }
     }
