@@ -97,7 +97,7 @@ impl Vector for Avx2 {
             let low = |pair| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(pair));
             let mask = _mm256_set1_epi32(0xffff_0000_u32 as i32);
             let high = |pair| _mm256_castsi256_ps(_mm256_and_si256(pair, mask));
-            [Avx2(low(pairs[1]), low(pairs[0])), Avx2(high(pairs[0]), high(pairs[1]))]
+            [Avx2(low(pairs[0]), low(pairs[1])), Avx2(high(pairs[0]), high(pairs[1]))]
         })
     }
 
