@@ -1,0 +1,105 @@
+//! Compares what the checkpoint holds with what the model needs.
+
+use std::collections::BTreeSet;
+
+use safetensors::Dtype;
+use trefoil_kernels::cpu::SourceType;
+
+use super::layout::{Entry, Layout, layers, name_in_layer};
+use super::shards::{Shards, Tensor};
+use super::{WeightFault, WeightsError};
+use crate::model::WeightSpec;
+
+/// Least similarity of a name that is offered instead of a missing one, in 0..=1.
+const SIMILAR: f64 = 0.8;
+/// Tensors that some exporters write and no model reads: constants that follow from the configuration.
+const HARMLESS: [&str; 3] = ["rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias"];
+
+/// The names of the tensors that the model does not use, if all that it needs are there and usable.
+pub(super) fn check(shards: &Shards, layout: &Layout, specs: &[WeightSpec]) -> Result<Vec<String>, WeightsError> {
+    let unused = unused(shards, layout, specs);
+    let faults: Vec<_> = layout.entries.iter().flat_map(|entry| entry_faults(shards, entry, &unused)).collect();
+    if faults.is_empty() { Ok(unused) } else { Err(WeightsError { dir: shards.dir.clone(), faults }) }
+}
+
+/// How the kernels read a tensor of this type.
+pub(super) fn source_type(dtype: Dtype) -> Option<SourceType> {
+    match dtype {
+        Dtype::BF16 => Some(SourceType::Bf16),
+        Dtype::F16 => Some(SourceType::F16),
+        Dtype::F32 => Some(SourceType::F32),
+        _ => None,
+    }
+}
+
+/// A tensor that is named but replaced by the one it is tied to counts as used.
+fn unused(shards: &Shards, layout: &Layout, specs: &[WeightSpec]) -> Vec<String> {
+    let used = layout.entries.iter().flat_map(|entry| &entry.pieces).map(|piece| piece.tensor.clone());
+    let named = specs.iter().flat_map(|spec| {
+        spec.pieces.iter().flat_map(move |piece| layers(spec).map(move |layer| name_in_layer(&piece.tensor, layer)))
+    });
+    let known: BTreeSet<String> = used.chain(named).collect();
+    let is_unused = |name: &&str| !known.contains(*name) && !HARMLESS.iter().any(|end| name.ends_with(end));
+    shards.names().filter(is_unused).map(str::to_owned).collect()
+}
+
+fn entry_faults(shards: &Shards, entry: &Entry, unused: &[String]) -> Vec<WeightFault> {
+    let mut faults = Vec::new();
+    let mut found = Vec::new();
+    for piece in &entry.pieces {
+        match shards.get(&piece.tensor) {
+            None => faults.push(WeightFault::Missing {
+                tensor: piece.tensor.clone(),
+                similar: most_similar(&piece.tensor, unused),
+            }),
+            Some(tensor) => found.push((piece.tensor.as_str(), tensor, expected_shape(entry, piece.rows, tensor))),
+        }
+    }
+    faults.extend(vector_length_fault(shards, entry, &found));
+    for (name, tensor, expected) in found {
+        faults.extend(tensor_faults(shards, name, tensor, expected));
+    }
+    faults
+}
+
+/// Several vectors in a row (the biases of fused projections) are free to divide the length among them; that each has
+/// one axis is all that can be asked of one of them.
+fn expected_shape(entry: &Entry, rows: usize, tensor: &Tensor) -> Vec<usize> {
+    match (entry.is_vector, entry.pieces.len()) {
+        (false, _) => vec![rows, entry.columns],
+        (true, 1) => vec![entry.columns],
+        (true, _) => vec![tensor.shape.iter().product()],
+    }
+}
+
+/// Whether the parts of a vector add up to its length.
+fn vector_length_fault(shards: &Shards, entry: &Entry, found: &[(&str, &Tensor, Vec<usize>)]) -> Option<WeightFault> {
+    let is_whole = entry.is_vector && entry.pieces.len() > 1 && found.len() == entry.pieces.len();
+    let length: usize = found.iter().flat_map(|(_, _, shape)| shape).sum();
+    let (name, tensor, _) = found.first().filter(|_| is_whole && length != entry.columns)?;
+    Some(WeightFault::Shape {
+        tensor: format!("{name} and {} more, joined", found.len() - 1),
+        file: shards.files[tensor.shard].name.clone(),
+        found: vec![length],
+        expected: vec![entry.columns],
+    })
+}
+
+fn tensor_faults(shards: &Shards, name: &str, tensor: &Tensor, expected: Vec<usize>) -> Vec<WeightFault> {
+    let (name, file) = (name.to_owned(), shards.files[tensor.shard].name.clone());
+    let mut faults = Vec::new();
+    if tensor.shape != expected {
+        let (tensor, file, found) = (name.clone(), file.clone(), tensor.shape.clone());
+        faults.push(WeightFault::Shape { tensor, file, found, expected });
+    }
+    if source_type(tensor.dtype).is_none() {
+        faults.push(WeightFault::Dtype { tensor: name, file, found: format!("{:?}", tensor.dtype) });
+    }
+    faults
+}
+
+fn most_similar(name: &str, unused: &[String]) -> Option<String> {
+    let scored = unused.iter().map(|other| (strsim::normalized_damerau_levenshtein(name, other), other));
+    let best = scored.filter(|(score, _)| *score >= SIMILAR).max_by(|(a, _), (b, _)| a.total_cmp(b));
+    best.map(|(_, other)| other.clone())
+}
