@@ -10,6 +10,7 @@
 //!
 //! This module knows nothing of graphs, plans, requests or pages' owners.
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -64,6 +65,16 @@ pub struct Site {
     pub layer: Option<u16>,
 }
 
+impl fmt::Display for Site {
+    /// `layer 3: q#0 (stream 1)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(layer) = self.layer {
+            write!(f, "layer {layer}: ")?;
+        }
+        write!(f, "{}#{} (stream {})", self.node, self.nano, self.stream.0)
+    }
+}
+
 /// Rows and a column window of a buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Region {
@@ -88,6 +99,18 @@ pub struct WeightRef {
     pub layer: u16,
 }
 
+impl WeightRef {
+    /// A weight of the whole model.
+    pub fn of_model(weight: u16) -> Self {
+        Self { weight, layer: 0 }
+    }
+
+    /// One layer's own of a weight that each layer has.
+    pub fn of_layer(weight: u16, layer: usize) -> Self {
+        Self { weight, layer: layer as u16 }
+    }
+}
+
 /// One layer of a KV cache of the bound model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheRef {
@@ -95,6 +118,13 @@ pub struct CacheRef {
     pub cache: u16,
     /// The layer.
     pub layer: u16,
+}
+
+impl CacheRef {
+    /// A layer of a cache.
+    pub fn of_layer(cache: u16, layer: usize) -> Self {
+        Self { cache, layer: layer as u16 }
+    }
 }
 
 /// A table of rotary angles of the bound model.

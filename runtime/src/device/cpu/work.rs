@@ -1,0 +1,242 @@
+//! What the workers do for each kind of launch: how it divides into work items, and the kernels' calls.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use trefoil_kernels::cpu as kernels;
+use trefoil_kernels::cpu::PackedMatrix;
+
+use super::memory::Memory;
+use super::sampling::SampledRows;
+use super::step::CurrentStep;
+use super::team::{Split, Task};
+use crate::launch::{
+    Activation, Add, AddRmsNorm, Attention, Embed, GatedMul, KvWrite, Linear, Region, RmsNorm, Rope, Rows, Site,
+};
+use crate::trace::Label;
+
+/// Work below this is done by the leader alone: handing it out costs a few microseconds when the others are awake.
+const WORTH_SHARING_NS: f64 = 10_000.0;
+/// Chunks per worker: what remains when one worker finishes last is a sixteenth of its share.
+const CHUNKS_PER_WORKER: usize = 16;
+/// Rough speed of one thread, to tell work that is worth sharing from work that is not: bytes and operations per
+/// nanosecond.
+const BYTES_PER_NS: f64 = 16.0;
+const FLOPS_PER_NS: f64 = 100.0;
+
+/// A launch as its queue holds it.
+#[derive(Debug)]
+pub(super) struct Launch {
+    pub(super) site: Site,
+    pub(super) work: Work,
+    pub(super) step: Arc<CurrentStep>,
+}
+
+/// A launch's operator.
+#[derive(Debug)]
+pub(super) enum Work {
+    Embed(Embed),
+    RmsNorm(RmsNorm),
+    AddRmsNorm(AddRmsNorm),
+    Linear(Linear),
+    Rope(Rope),
+    KvWrite(KvWrite),
+    Attention(Attention),
+    Add(Add),
+    GatedMul(GatedMul),
+    Rows(Rows),
+    Sample(Arc<SampledRows>),
+}
+
+impl Task for Launch {
+    type Context = Memory;
+
+    fn split(&self, memory: &Memory, num_workers: usize) -> Split {
+        let num_items = self.num_items(memory);
+        if num_workers == 1 || self.cost_ns(memory) < WORTH_SHARING_NS {
+            return Split::whole(num_items);
+        }
+        Split::into(num_items, num_workers * CHUNKS_PER_WORKER)
+    }
+
+    fn run(&self, memory: &Memory, items: Range<usize>) {
+        match &self.work {
+            Work::Embed(args) => self.embed(memory, args, items),
+            Work::RmsNorm(args) => rms_norm(memory, args, items),
+            Work::AddRmsNorm(args) => add_rms_norm(memory, args, items),
+            Work::Linear(args) => linear(memory, args, items),
+            Work::Rope(args) => self.rope(memory, args, items),
+            Work::KvWrite(args) => self.kv_write(memory, args, items),
+            Work::Attention(args) => self.attention(memory, args, items),
+            Work::Add(args) => add(memory, args, items),
+            Work::GatedMul(args) => gated_mul(memory, args, items),
+            Work::Rows(args) => self.rows(memory, args, items),
+            Work::Sample(rows) => rows.run(memory, items),
+        }
+    }
+
+    fn site(&self) -> Site {
+        self.site
+    }
+
+    fn label(&self) -> Label {
+        let Site { node, nano, layer, .. } = self.site;
+        Label { node, nano, layer, num_rows: self.out().num_rows, plan: self.step.plan, step: self.step.number }
+    }
+}
+
+impl Launch {
+    /// What it writes (for a KV write, the keys it reads): its rows are the launch's rows.
+    fn out(&self) -> Region {
+        match &self.work {
+            Work::Embed(args) => args.out,
+            Work::RmsNorm(args) => args.out,
+            Work::AddRmsNorm(args) => args.out,
+            Work::Linear(args) => args.out,
+            Work::Rope(args) => args.out,
+            Work::KvWrite(args) => args.k,
+            Work::Attention(args) => args.out,
+            Work::Add(args) => args.out,
+            Work::GatedMul(args) => args.out,
+            Work::Rows(args) => args.out,
+            Work::Sample(rows) => rows.logits(),
+        }
+    }
+
+    fn num_items(&self, memory: &Memory) -> usize {
+        match &self.work {
+            Work::Linear(args) => kernels::linear_items(args.x.num_rows as usize, matrix(memory, args)),
+            Work::Attention(args) => self.attention_items(memory, args),
+            Work::Sample(rows) => rows.num_rows(),
+            Work::Embed(_) | Work::RmsNorm(_) | Work::AddRmsNorm(_) | Work::Rope(_) | Work::KvWrite(_) => {
+                self.num_rows()
+            }
+            Work::Add(_) | Work::GatedMul(_) | Work::Rows(_) => self.num_rows(),
+        }
+    }
+
+    fn num_rows(&self) -> usize {
+        self.out().num_rows as usize
+    }
+
+    /// A rough estimate of the time that one thread takes.
+    fn cost_ns(&self, memory: &Memory) -> f64 {
+        let out = self.out();
+        let elements = f64::from(out.num_rows) * f64::from(out.num_columns);
+        match &self.work {
+            Work::Linear(args) => {
+                let streamed = matrix(memory, args).bytes() as f64 / BYTES_PER_NS;
+                streamed.max(2.0 * elements * f64::from(args.x.num_columns) / FLOPS_PER_NS)
+            }
+            Work::Attention(args) => self.attention_cost_ns(memory, args),
+            // Reading a packed table is one cache line per element.
+            Work::Embed(_) => elements * 64.0 / BYTES_PER_NS,
+            // A look for the largest value, a sum of exponentials, a search.
+            Work::Sample(_) => elements * 2.0,
+            Work::RmsNorm(_) | Work::AddRmsNorm(_) | Work::Rope(_) | Work::KvWrite(_) => elements * 16.0 / BYTES_PER_NS,
+            Work::Add(_) | Work::GatedMul(_) | Work::Rows(_) => elements * 16.0 / BYTES_PER_NS,
+        }
+    }
+
+    fn attention_cost_ns(&self, memory: &Memory, args: &Attention) -> f64 {
+        let pages = memory.caches.layer(args.cache);
+        let token_bytes = (2 * pages.kv_heads() * pages.head() * pages.element().bytes()) as f64;
+        let costs = self.step.spans(args.q).map(|span| {
+            let (rows, positions) = (span.num_rows as f64, (span.position + span.num_rows) as f64);
+            let flops = 4.0 * rows * positions * f64::from(args.q.num_columns);
+            (positions * token_bytes / BYTES_PER_NS).max(flops / FLOPS_PER_NS)
+        });
+        costs.sum()
+    }
+
+    /// Ids are looked up when the launch runs: some are sampled by the step before.
+    fn embed(&self, memory: &Memory, args: &Embed, items: Range<usize>) {
+        let table = memory.weights.matrix(args.table);
+        for row in items {
+            let row = args.out.first_row + row as u32;
+            let id = memory.token(self.step.tables.ids[row as usize]);
+            let out = memory.arena.write(Region { first_row: row, num_rows: 1, ..args.out });
+            kernels::embed(&[id], table, out, 0..1);
+        }
+    }
+
+    fn rope(&self, memory: &Memory, args: &Rope, items: Range<usize>) {
+        let positions = &self.step.numbers(args.positions)[rows_of(args.x)];
+        let (x, out) = (memory.arena.read(args.x), memory.arena.write(args.out));
+        kernels::rope(x, positions, memory.rope(args.table), args.head as usize, out, items);
+    }
+
+    fn kv_write(&self, memory: &Memory, args: &KvWrite, items: Range<usize>) {
+        let slots = &self.step.kv_slots[rows_of(args.k)];
+        let (k, v) = (memory.arena.read(args.k), memory.arena.read(args.v));
+        kernels::kv_write(k, v, slots, memory.caches.layer(args.cache), items);
+    }
+
+    fn attention_items(&self, memory: &Memory, args: &Attention) -> usize {
+        let pages = memory.caches.layer(args.cache);
+        let heads = args.q.num_columns as usize / pages.head();
+        self.step.spans(args.q).map(|span| kernels::attention_items(&[span], heads, pages)).sum()
+    }
+
+    /// Items are counted through the spans in order; each span is its own call, so no list of them is made.
+    fn attention(&self, memory: &Memory, args: &Attention, items: Range<usize>) {
+        let pages = memory.caches.layer(args.cache);
+        let heads = args.q.num_columns as usize / pages.head();
+        let (q, out) = (memory.arena.read(args.q), memory.arena.write(args.out));
+        let mut first = 0;
+        for span in self.step.spans(args.q) {
+            let end = first + kernels::attention_items(&[span], heads, pages);
+            let mine = items.start.max(first)..items.end.min(end);
+            if !mine.is_empty() {
+                kernels::attention(q, &[span], pages, args.scale, out, mine.start - first..mine.end - first);
+            }
+            first = end;
+        }
+    }
+
+    fn rows(&self, memory: &Memory, args: &Rows, items: Range<usize>) {
+        let picked = &self.step.numbers(args.at)[rows_of(args.out)];
+        kernels::gather_rows(memory.arena.read(args.x), picked, memory.arena.write(args.out), items);
+    }
+}
+
+fn rms_norm(memory: &Memory, args: &RmsNorm, items: Range<usize>) {
+    let (x, out) = (memory.arena.read(args.x), memory.arena.write(args.out));
+    kernels::rms_norm(x, memory.weights.vector(args.weight), args.eps, out, items);
+}
+
+fn add_rms_norm(memory: &Memory, args: &AddRmsNorm, items: Range<usize>) {
+    let (a, b) = (memory.arena.read(args.a), memory.arena.read(args.b));
+    let (sum, out) = (memory.arena.write(args.sum), memory.arena.write(args.out));
+    kernels::add_rms_norm(a, b, memory.weights.vector(args.weight), args.eps, sum, out, items);
+}
+
+fn matrix<'a>(memory: &'a Memory, args: &Linear) -> &'a PackedMatrix {
+    memory.weights.matrix(args.weight)
+}
+
+fn linear(memory: &Memory, args: &Linear, items: Range<usize>) {
+    let bias = args.bias.map(|bias| memory.weights.vector(bias));
+    let (x, out) = (memory.arena.read(args.x), memory.arena.write(args.out));
+    kernels::linear(x, matrix(memory, args), bias, out, items);
+}
+
+fn add(memory: &Memory, args: &Add, items: Range<usize>) {
+    let (a, b) = (memory.arena.read(args.a), memory.arena.read(args.b));
+    kernels::add(a, b, memory.arena.write(args.out), items);
+}
+
+fn gated_mul(memory: &Memory, args: &GatedMul, items: Range<usize>) {
+    let by = match args.by {
+        Activation::Silu => kernels::Activation::Silu,
+        Activation::Gelu => kernels::Activation::Gelu,
+        Activation::GeluTanh => kernels::Activation::GeluTanh,
+    };
+    let (gate, up) = (memory.arena.read(args.gate), memory.arena.read(args.up));
+    kernels::gated_mul(gate, up, by, memory.arena.write(args.out), items);
+}
+
+/// A region's rows, as indices into a per-row table.
+fn rows_of(region: Region) -> Range<usize> {
+    region.first_row as usize..(region.first_row + region.num_rows) as usize
+}
