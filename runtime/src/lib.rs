@@ -14,3 +14,5 @@ pub mod checkpoint;
 pub mod text;
 pub mod metrics;
 pub mod server;
+pub mod weights;
+pub mod compiled;
