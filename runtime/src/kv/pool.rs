@@ -78,13 +78,13 @@ struct Entries {
 }
 
 impl PagePool {
-    /// A pool of free pages of `page_tokens` positions each.
+    /// A pool of free pages of `page_tokens` positions each; no more of them than a page index can name.
     ///
     /// # Panics
-    /// If `page_tokens` is zero or `num_pages` does not fit a page index.
+    /// If `page_tokens` is zero.
     pub fn new(num_pages: usize, page_tokens: usize) -> Self {
         assert!(page_tokens > 0, "a page holds at least one token");
-        let num_pages = u32::try_from(num_pages).expect("page indices are 32 bits wide");
+        let num_pages = u32::try_from(num_pages).unwrap_or(u32::MAX);
         let free = (0..num_pages).rev().map(PageIndex).collect();
         let owners = vec![0; num_pages as usize];
         let entries = Mutex::new(Entries { free, owners });
