@@ -295,6 +295,24 @@ impl Op {
         }
     }
 
+    /// The weights it reads, to be replaced.
+    pub fn weights_mut(&mut self) -> Vec<&mut WeightId> {
+        match self {
+            Op::Embed { weight, .. } | Op::RmsNorm { weight, .. } | Op::AddRmsNorm { weight, .. } => vec![weight],
+            Op::Linear { weight, bias, .. } => [Some(weight), bias.as_mut()].into_iter().flatten().collect(),
+            Op::Rope { .. }
+            | Op::Attention { .. }
+            | Op::Add { .. }
+            | Op::GatedMul { .. }
+            | Op::Rows { .. }
+            | Op::Repeat { .. }
+            | Op::KvWrite { .. }
+            | Op::DecodeAttention { .. }
+            | Op::PrefillAttention { .. }
+            | Op::Columns { .. } => vec![],
+        }
+    }
+
     /// How many values it gives.
     pub fn num_outputs(&self) -> usize {
         match self {

@@ -46,6 +46,8 @@
 //!
 //! Code generation, devices, sizes of a model or of a batch, the runtime's batches and requests.
 
+mod carry;
+mod contents;
 mod fuse;
 mod lower;
 pub mod memory;

@@ -12,7 +12,8 @@ use trefoil_ir::graph::Graph;
 use trefoil_ir::ids::{EventId, Id, StreamId, ValueId};
 use trefoil_ir::schedule::{Launch, Schedule, Section, Step};
 
-use crate::touch::{Carry, Layout, Rows, Thing, Touch, touches};
+use crate::carry::Carry;
+use crate::touch::{Layout, Rows, Thing, Touch, touches};
 
 /// The number of a launch in the text of the schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,7 +1,9 @@
 //! The few means by which passes change a graph.
 
 use trefoil_ir::graph::{Graph, Node};
-use trefoil_ir::ids::{BlockId, ValueId};
+use trefoil_ir::ids::{BlockId, Id, ValueId, WeightId};
+
+use crate::carry::families;
 
 /// The main body and all blocks, to be gone through while the graph changes.
 pub(crate) fn bodies(graph: &Graph) -> Vec<Option<BlockId>> {
@@ -17,6 +19,19 @@ pub(crate) fn replace_nodes(
     let old = std::mem::take(graph.body_mut(body));
     let new = old.into_iter().flat_map(|node| replace(graph, node)).collect();
     *graph.body_mut(body) = new;
+}
+
+/// Takes weights that no node reads out of the table, so that nobody loads them, and numbers the others anew.
+pub(crate) fn drop_unread_weights(graph: &mut Graph) {
+    let read =
+        |weight: WeightId| graph.bodies().flat_map(|(_, body)| body).any(|node| node.op.weights().contains(&weight));
+    let kept: Vec<WeightId> = graph.weights.ids().filter(|weight| read(*weight)).collect();
+    for body in bodies(graph) {
+        for weight in graph.body_mut(body).iter_mut().flat_map(|node| node.op.weights_mut()) {
+            *weight = kept.iter().position(|own| own == weight).map_or(*weight, WeightId::new);
+        }
+    }
+    graph.weights = kept.into_iter().map(|weight| graph.weights[weight].clone()).collect();
 }
 
 /// A name that neither a node nor a value of the body has yet: `wanted`, or `wanted` with a number.
@@ -39,6 +54,6 @@ pub(crate) fn joined_name<'a>(names: impl Iterator<Item = &'a str> + Clone) -> S
 /// Whether something outside the nodes' operands takes the value: the body's result, or a repeat's first layer.
 pub(crate) fn leaves_body(graph: &Graph, value: ValueId) -> bool {
     let is_given = graph.gives == value || graph.blocks.values().any(|block| block.gives == value);
-    let carries = crate::touch::families(graph);
+    let carries = families(graph);
     is_given || carries.iter().any(|family| family.contains(&value))
 }

@@ -1,4 +1,5 @@
-//! Puts records and waits into a schedule that has only launches: as few as order everything that must be ordered.
+//! Puts records and waits into a schedule that has only launches: enough to rule out every race, and none that could be
+//! left out.
 //!
 //! Two launches must be ordered when they touch the same rows and columns of a value, or the same layer of a cache, and
 //! one of them writes. What repeats carry on is one place; all other values are apart here, and `memory` later lets
@@ -7,9 +8,12 @@
 //! gives the result ends, all launches of the step are done.
 //!
 //! The method: unroll the program ([`crate::program`]) and go through it. At the first launch that may run too early,
-//! link it to the latest launch it must follow on the other stream; begin again. When nothing is left, take out each
-//! link that the others imply. One event is recorded after each launch that links start from, however many wait for it.
+//! link it to the latest launch it must follow on the other stream (a still later one could stand in for more links, and
+//! would make it wait for more); begin again. When nothing is left, take out each link that the others imply. One event is recorded after each launch that links start from, however many wait for it.
 //! A link into a repeated section from outside is waited for once, where the section begins.
+//!
+//! Events order accesses, and cannot bring back a value that is written over before its last reader in any order: see
+//! [`crate::carry`] for the graphs that are refused.
 
 use std::collections::BTreeSet;
 
@@ -18,6 +22,7 @@ use trefoil_ir::graph::{Graph, Stage};
 use trefoil_ir::ids::{EventId, Id};
 use trefoil_ir::schedule::{Schedule, Section, Step};
 
+use crate::carry;
 use crate::pipeline::{Ctx, Pass};
 use crate::program::{Clashes, Move, Program, SiteId, Text, Trace};
 use crate::touch::Layout;
@@ -36,9 +41,12 @@ impl Pass for Sync {
         Stage::Scheduled
     }
     fn run(&self, graph: &mut Graph, _: &Ctx) -> Result<(), Vec<Diagnostic>> {
-        if let Some(schedule) = &graph.schedule {
-            graph.schedule = Some(synchronise(graph, schedule));
+        let Some(launches_only) = &graph.schedule else { return Ok(()) };
+        let mistakes = carry::mistakes(graph, launches_only);
+        if !mistakes.is_empty() {
+            return Err(mistakes);
         }
+        graph.schedule = Some(synchronise(graph, launches_only));
         Ok(())
     }
 }

@@ -3,9 +3,11 @@
 //! The planner's own reading of the operators: the verifier in `ir` has another, so that a slip in one of them shows.
 
 use trefoil_ir::dim::Dim;
-use trefoil_ir::graph::{Graph, Node, Range};
-use trefoil_ir::ids::{BlockId, BufferId, CacheId, Id, PointId, ValueId};
+use trefoil_ir::graph::{Graph, Range};
+use trefoil_ir::ids::{BufferId, CacheId, Id, PointId, ValueId};
 use trefoil_ir::op::{Effect, Op, RowDomain};
+
+use crate::carry::families;
 
 /// Rows of one step. Those of a value with one row per sampled sequence count as the whole batch: they are never cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,45 +215,4 @@ pub(crate) fn columns_of(graph: &Graph, value: ValueId) -> Option<ValueId> {
     let mut nodes = graph.bodies().flat_map(|(_, body)| body);
     let node = nodes.find(|node| node.outputs.contains(&value))?;
     if let Op::Columns { x, .. } = node.op { Some(x) } else { None }
-}
-
-/// What the repeats of a graph carry from layer to layer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Carry {
-    /// What the first layer takes.
-    pub(crate) with: ValueId,
-    /// What each block takes and gives.
-    pub(crate) blocks: Vec<(BlockId, ValueId, ValueId)>,
-    /// What the last layer gives.
-    pub(crate) result: ValueId,
-}
-
-impl Carry {
-    /// Of a node, if it is a repeat.
-    pub(crate) fn of(graph: &Graph, node: &Node) -> Option<Self> {
-        let Op::Repeat { blocks, with, .. } = &node.op else { return None };
-        let block = |id: &BlockId| (*id, graph.blocks[*id].takes, graph.blocks[*id].gives);
-        Some(Self { with: *with, blocks: blocks.iter().map(block).collect(), result: node.outputs[0] })
-    }
-
-    fn values(&self) -> Vec<ValueId> {
-        let inner = self.blocks.iter().flat_map(|(_, takes, gives)| [*takes, *gives]);
-        std::iter::once(self.with).chain(inner).chain([self.result]).collect()
-    }
-}
-
-/// The values that must live in one place because layers, being one text, find them there: one list per place.
-pub(crate) fn families(graph: &Graph) -> Vec<Vec<ValueId>> {
-    let mut families: Vec<Vec<ValueId>> = vec![];
-    for carry in graph.nodes.iter().filter_map(|node| Carry::of(graph, node)) {
-        let mut family = carry.values();
-        let (joined, apart) = families.into_iter().partition(|other| other.iter().any(|value| family.contains(value)));
-        families = apart;
-        let joined: Vec<Vec<ValueId>> = joined;
-        family.splice(0..0, joined.into_iter().flatten());
-        family.sort();
-        family.dedup();
-        families.push(family);
-    }
-    families
 }

@@ -6,7 +6,8 @@ use trefoil_ir::ids::{Id, ValueId};
 use trefoil_ir::schedule::{Buffer, BufferRows};
 
 use super::rows_of;
-use crate::touch::{families, width_of};
+use crate::carry::families;
+use crate::touch::width_of;
 
 /// Memory for activations at given sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,7 +20,7 @@ struct PlanForm<'a> {
     #[serde(borrow, default)]
     cuts: Entries<'a>,
     #[serde(borrow)]
-    streams: Vec<Raw<'a>>,
+    streams: Raw<'a>,
     #[serde(borrow, default)]
     place: Entries<'a>,
     #[serde(borrow)]
@@ -83,7 +83,7 @@ pub(super) fn plan(name: &str, source: &str) -> Result<Plan, Vec<Diagnostic>> {
 
 fn from_form<'a>(name: &str, form: PlanForm<'a>, reader: &mut Reader<'a>) -> Option<Plan> {
     let points = points(&form.points, reader);
-    let streams = streams(&form.streams, reader);
+    let streams = streams(form.streams, reader);
     let cuts = cuts(&form.cuts, form.points.len(), reader);
     let place = placements(&form.place, &streams, reader);
     Some(Plan {
@@ -173,9 +173,10 @@ fn target(name: String) -> Target {
     if name == "*" { Target::Everything } else { Target::Named(name) }
 }
 
-fn streams<'a>(raws: &[Raw<'a>], reader: &mut Reader<'a>) -> Streams {
+fn streams<'a>(list: Raw<'a>, reader: &mut Reader<'a>) -> Streams {
     let mut streams = Streams::default();
-    for raw in raws {
+    let Some(raws) = reader.read::<Vec<Raw>>(list) else { return streams };
+    for raw in &raws {
         let Some(form) = reader.read::<StreamForm>(*raw) else { continue };
         let place = reader.place(*raw);
         if !(form.share > 0.0 && form.share <= 1.0) {
@@ -196,7 +197,7 @@ fn streams<'a>(raws: &[Raw<'a>], reader: &mut Reader<'a>) -> Streams {
     if raws.is_empty() {
         let message = "the plan has no stream".to_owned();
         let help = "the least is `Stream(name: \"compute\", group: Compute, share: 1.0)`";
-        reader.report("T1005", Place::default(), message, help);
+        reader.report("T1005", reader.place(list), message, help);
     }
     streams
 }

@@ -32,7 +32,7 @@ fn layer(schedule: &Schedule) -> &[Step] {
 }
 
 fn launches(steps: &[Step]) -> Vec<&Launch> {
-    let launch = |step| if let &Step::Launch(ref launch) = step { Some(launch) } else { None };
+    let launch = |step| if let Step::Launch(launch) = step { Some(launch) } else { None };
     steps.iter().filter_map(launch).collect()
 }
 
