@@ -32,8 +32,11 @@ fn layer(schedule: &Schedule) -> &[Step] {
 }
 
 fn launches(steps: &[Step]) -> Vec<&Launch> {
-    let launch = |step| if let Step::Launch(launch) = step { Some(launch) } else { None };
-    steps.iter().filter_map(launch).collect()
+    let launches = steps.iter().filter_map(|step| match step {
+        Step::Launch(launch) => Some(launch),
+        Step::Record { .. } | Step::Wait { .. } => None,
+    });
+    launches.collect()
 }
 
 /// Every schedule that lacks one record or wait of the given one, with what it lacks.
