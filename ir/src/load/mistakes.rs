@@ -74,7 +74,8 @@ fn meant<'c>(found: &str, candidates: &[&'c str]) -> Option<&'c str> {
     };
     let near =
         candidates.iter().copied().filter(|candidate| key(candidate).0 <= most).min_by_key(|candidate| key(candidate));
-    near.or_else(|| candidates.iter().copied().find(|candidate| abbreviates(found, candidate)))
+    let abbreviated = candidates.iter().copied().filter(|candidate| abbreviates(found, candidate));
+    near.or_else(|| abbreviated.min_by_key(|candidate| key(candidate).1))
 }
 
 fn abbreviates(a: &str, b: &str) -> bool {

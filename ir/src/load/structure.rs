@@ -101,13 +101,8 @@ impl<'a> Loader<'a> {
             }
             return;
         };
-        for index in first + 1..=last {
-            let (before, node) = (&self.graph.nodes[index - 1], &self.graph.nodes[index]);
-            if !follows(before, node) {
-                let message = format!("`{}` stands between layers that should follow each other", node.name);
-                let help = "a `Repeat` after another takes what that one gives, with nothing in between";
-                self.reader.mistakes.push(Diagnostic::new("T0505", node.place, message).help(help));
-            }
+        for pair in self.graph.nodes[first..=last].windows(2) {
+            self.reader.mistakes.extend(does_not_follow(&pair[0], &pair[1]));
         }
     }
 
@@ -142,11 +137,17 @@ impl<'a> Loader<'a> {
     }
 }
 
-/// Whether `node`, which stands among the layers, repeats layers. It must take what those before give, unless what
-/// stands before is out of place itself.
-fn follows(before: &Node, node: &Node) -> bool {
-    let Op::Repeat { with, .. } = node.op else { return false };
-    !matches!(before.op, Op::Repeat { .. }) || before.outputs.contains(&with)
+/// What is wrong with `node` among the layers. After a node that has no place there, a repeat is right as it is.
+fn does_not_follow(before: &Node, node: &Node) -> Option<Diagnostic> {
+    let message = match (&before.op, &node.op) {
+        (Op::Repeat { .. }, Op::Repeat { with, .. }) if !before.outputs.contains(with) => {
+            format!("`{}` does not take what the layers before it give", node.name)
+        }
+        (_, Op::Repeat { .. }) => return None,
+        _ => format!("`{}` stands between layers that should follow each other", node.name),
+    };
+    let help = "a `Repeat` after another takes what that one gives, with nothing in between";
+    Some(Diagnostic::new("T0505", node.place, message).help(help))
 }
 
 fn blocks_of(op: &Op) -> &[BlockId] {

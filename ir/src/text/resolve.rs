@@ -24,12 +24,9 @@ use crate::schedule::{Group, Stream};
 pub fn parse(text: &str) -> Result<Graph, Vec<Diagnostic>> {
     let mut reader = GraphReader { graph: Graph::empty(""), values: BTreeMap::new(), bodies: vec![], mistakes: vec![] };
     let statements = statements(text);
-    for pass in [GraphReader::named, GraphReader::typed] {
-        for statement in &statements {
-            if let Err(mistake) = pass(&mut reader, statement) {
-                reader.mistakes.push(mistake);
-            }
-        }
+    reader.each(&statements, GraphReader::named);
+    if reader.mistakes.is_empty() {
+        reader.each(&statements, GraphReader::typed);
     }
     if reader.mistakes.is_empty() {
         reader.number_values();
@@ -59,6 +56,14 @@ struct Body<'a> {
 }
 
 impl<'a> GraphReader<'a> {
+    fn each(&mut self, statements: &[Statement<'a>], read: fn(&mut Self, &Statement<'a>) -> Result<(), Diagnostic>) {
+        for statement in statements {
+            if let Err(mistake) = read(self, statement) {
+                self.mistakes.push(mistake);
+            }
+        }
+    }
+
     /// Reads what other lines call by name.
     fn named(&mut self, statement: &Statement<'a>) -> Result<(), Diagnostic> {
         let mut cursor = statement.cursor.clone();

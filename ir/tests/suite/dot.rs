@@ -27,6 +27,11 @@ fn a_graph_is_drawn_by_block() {
 }
 
 #[test]
+fn caches_are_dashed() {
+    assert_has(&picture("legal_grouped"), &["b0_2 -> b0_4 [label=\"kv\", style=dashed]"]);
+}
+
+#[test]
 fn a_schedule_is_drawn_by_stream() {
     let picture = picture("legal_scheduled");
     let facts = [

@@ -1,5 +1,6 @@
 //! What the room promises, tested from outside.
 
+mod damage;
 mod depend;
 mod dim;
 mod dot;

@@ -15,7 +15,7 @@ input ids: v0[tokens] i32
 input last: v1[seqs] i32
 block decoder: "layers.{layer}"
   takes v2 h[tokens, hidden]
-  x: v3(tokens, head * heads] = Linear(x: h, weight: w0) //~ T0901 `=` should stand here
+  x: v3[tokens, head * heads] = Linear(x: h, weight: w0)
   attn: v4[tokens, head * heads] = Attention(q: x, k: x, v: x, cache: kv, mask: Causal)
   o: v5[tokens, hidden] = Linear(x: attn, weight: w1)
   h1: v6[tokens, hidden] = Add(a: h, b: o)
