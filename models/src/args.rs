@@ -7,15 +7,15 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(name = "trefoil", version, about, long_about = None, after_help = EXIT_CODES, max_term_width = 110)]
-pub struct CommandLine {
+pub(crate) struct CommandLine {
     #[command(subcommand)]
-    pub command: Option<Command>,
+    pub(crate) command: Option<Command>,
     /// How the log is written
     #[arg(long, global = true, env = "TREFOIL_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
-    pub log_format: LogFormat,
+    pub(crate) log_format: LogFormat,
     /// What is logged, as `level` or `target=level,…`
     #[arg(long, global = true, env = "TREFOIL_LOG", default_value = "info", value_name = "FILTER")]
-    pub log: String,
+    pub(crate) log: String,
 }
 
 /// Documented here and in the README; see [`crate::exit`].
@@ -23,19 +23,19 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  done, or drained after a signal      4  the model does not fit into memory
   1  anything not named here              5  the device failed
-  2  the command line is wrong            6  no progress: stopped by the watchdog
+  2  the command line is wrong
   3  a graph, plan or checkpoint is wrong
 
 Without a command, `trefoil` serves the shipped model.";
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     Text,
     Json,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Serve a model over the OpenAI-compatible API
     Serve(ServeArgs),
     /// Continue prompts on the terminal
@@ -52,51 +52,51 @@ pub enum Command {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Bench {
+pub(crate) enum Bench {
     /// Total tokens per second with all requests offered at once
     Throughput(ThroughputArgs),
 }
 
 /// The model and how it is held in memory.
 #[derive(Debug, Clone, Args)]
-pub struct ModelArgs {
+pub(crate) struct ModelArgs {
     /// Folder of the checkpoint, as on the Hugging Face Hub [default: the shipped model]
     #[arg(value_name = "MODEL_DIR", env = "TREFOIL_MODEL")]
-    pub model: Option<PathBuf>,
+    pub(crate) model: Option<PathBuf>,
     /// Graph to use where several serve the checkpoint's architecture
     #[arg(long, env = "TREFOIL_GRAPH", value_name = "NAME")]
-    pub graph: Option<String>,
+    pub(crate) graph: Option<String>,
     /// Plan to run by, or `auto` for the one that suits each step's rows
     #[arg(long, env = "TREFOIL_PLAN", default_value = "auto", value_name = "NAME")]
-    pub plan: String,
+    pub(crate) plan: String,
     /// Type of the weights in memory
     #[arg(long, env = "TREFOIL_DTYPE", value_enum, default_value_t = Dtype::Auto)]
-    pub dtype: Dtype,
+    pub(crate) dtype: Dtype,
     /// Type of the KV cache
     #[arg(long, env = "TREFOIL_KV_CACHE_DTYPE", value_enum, default_value_t = Dtype::Auto)]
-    pub kv_cache_dtype: Dtype,
+    pub(crate) kv_cache_dtype: Dtype,
     /// Bytes for the KV cache, such as 2GiB [default: what the most sequences at full length need, within memory]
     #[arg(long, env = "TREFOIL_KV_CACHE_MEMORY_BYTES", value_name = "BYTES", value_parser = parse_bytes)]
-    pub kv_cache_memory_bytes: Option<u64>,
+    pub(crate) kv_cache_memory_bytes: Option<u64>,
     /// Tokens of a KV page
     #[arg(long, env = "TREFOIL_BLOCK_SIZE", value_name = "TOKENS")]
-    pub block_size: Option<usize>,
+    pub(crate) block_size: Option<usize>,
     /// Longest sequence, prompt and output [default: the model's]
     #[arg(long, env = "TREFOIL_MAX_MODEL_LEN", value_name = "TOKENS")]
-    pub max_model_len: Option<usize>,
+    pub(crate) max_model_len: Option<usize>,
     /// Most sequences in one step
     #[arg(long, env = "TREFOIL_MAX_NUM_SEQS", default_value_t = 64, value_name = "SEQS")]
-    pub max_num_seqs: usize,
+    pub(crate) max_num_seqs: usize,
     /// Most tokens in one step (the dense batch)
     #[arg(long, env = "TREFOIL_MAX_NUM_BATCHED_TOKENS", default_value_t = 512, value_name = "TOKENS")]
-    pub max_num_batched_tokens: usize,
+    pub(crate) max_num_batched_tokens: usize,
     /// Worker threads of a whole-device stream [default: all cores]
     #[arg(long, env = "TREFOIL_THREADS")]
-    pub threads: Option<usize>,
+    pub(crate) threads: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Dtype {
+pub(crate) enum Dtype {
     /// As the checkpoint
     Auto,
     Bfloat16,
@@ -104,100 +104,100 @@ pub enum Dtype {
 }
 
 #[derive(Debug, Args)]
-pub struct ServeArgs {
+pub(crate) struct ServeArgs {
     #[command(flatten)]
-    pub model: ModelArgs,
+    pub(crate) model: ModelArgs,
     /// Address to listen on
     #[arg(long, env = "TREFOIL_HOST", default_value = "127.0.0.1")]
-    pub host: String,
+    pub(crate) host: String,
     /// Port to listen on; 0 takes a free one
     #[arg(long, env = "TREFOIL_PORT", default_value_t = 8000)]
-    pub port: u16,
+    pub(crate) port: u16,
     /// Name in the API; may be given several times [default: the folder's name]
     #[arg(long, env = "TREFOIL_SERVED_MODEL_NAME", value_name = "NAME", value_delimiter = ',')]
-    pub served_model_name: Vec<String>,
+    pub(crate) served_model_name: Vec<String>,
     /// Chat template to use instead of the checkpoint's
     #[arg(long, env = "TREFOIL_CHAT_TEMPLATE", value_name = "FILE")]
-    pub chat_template: Option<PathBuf>,
+    pub(crate) chat_template: Option<PathBuf>,
     /// Most requests that may wait
     #[arg(long, env = "TREFOIL_MAX_NUM_QUEUED_REQS", default_value_t = 1024, value_name = "REQUESTS")]
-    pub max_num_queued_reqs: usize,
+    pub(crate) max_num_queued_reqs: usize,
     /// Most alternatives per token that a request may ask for
     #[arg(long, env = "TREFOIL_MAX_LOGPROBS", default_value_t = 20, value_name = "TOKENS")]
-    pub max_logprobs: usize,
+    pub(crate) max_logprobs: usize,
     /// Seconds that running requests have to finish after SIGTERM
     #[arg(long, env = "TREFOIL_SHUTDOWN_TIMEOUT", default_value_t = 30, value_name = "SECONDS")]
-    pub shutdown_timeout: u64,
+    pub(crate) shutdown_timeout: u64,
 }
 
 #[derive(Debug, Args)]
-pub struct GenerateArgs {
+pub(crate) struct GenerateArgs {
     #[command(flatten)]
-    pub model: ModelArgs,
+    pub(crate) model: ModelArgs,
     /// Text to continue; may be given several times [default: standard input]
     #[arg(long, short, env = "TREFOIL_PROMPT", value_name = "TEXT")]
-    pub prompt: Vec<String>,
+    pub(crate) prompt: Vec<String>,
     /// Take the prompt as a user's message and answer by the chat template
     #[arg(long, env = "TREFOIL_CHAT")]
-    pub chat: bool,
+    pub(crate) chat: bool,
     /// Most new tokens
     #[arg(long, env = "TREFOIL_MAX_TOKENS", default_value_t = 128, value_name = "TOKENS")]
-    pub max_tokens: usize,
+    pub(crate) max_tokens: usize,
     /// 0 is greedy [default: the checkpoint's, or 1]
     #[arg(long, env = "TREFOIL_TEMPERATURE")]
-    pub temperature: Option<f32>,
+    pub(crate) temperature: Option<f32>,
     /// Keep this many of the most probable tokens; 0 keeps all [default: the checkpoint's]
     #[arg(long, env = "TREFOIL_TOP_K", value_name = "TOKENS")]
-    pub top_k: Option<usize>,
+    pub(crate) top_k: Option<usize>,
     /// Keep the most probable tokens up to this mass [default: the checkpoint's]
     #[arg(long, env = "TREFOIL_TOP_P", value_name = "SHARE")]
-    pub top_p: Option<f32>,
+    pub(crate) top_p: Option<f32>,
     /// Same seed, same text
     #[arg(long, env = "TREFOIL_SEED", default_value_t = 0)]
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// String that ends the text; may be given several times
     #[arg(long, env = "TREFOIL_STOP", value_name = "TEXT")]
-    pub stop: Vec<String>,
+    pub(crate) stop: Vec<String>,
     /// Go on past end-of-sequence tokens
     #[arg(long, env = "TREFOIL_IGNORE_EOS")]
-    pub ignore_eos: bool,
+    pub(crate) ignore_eos: bool,
     #[command(flatten)]
-    pub trace: TraceArgs,
+    pub(crate) trace: TraceArgs,
 }
 
 #[derive(Debug, Clone, Args)]
-pub struct TraceArgs {
+pub(crate) struct TraceArgs {
     /// Write what ran, a lane per stream and a slice per launch, for ui.perfetto.dev or chrome://tracing
     #[arg(long, env = "TREFOIL_TRACE", value_name = "FILE")]
-    pub trace: Option<PathBuf>,
+    pub(crate) trace: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
-pub struct CheckArgs {
+pub(crate) struct CheckArgs {
     /// A graph's file, or the name of one that is compiled in
-    pub graph: String,
+    pub(crate) graph: String,
     /// Configuration whose sizes the graph is bound to
     #[arg(long, env = "TREFOIL_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
-pub struct DumpArgs {
+pub(crate) struct DumpArgs {
     /// A graph's file, or the name of one that is compiled in
-    pub graph: String,
+    pub(crate) graph: String,
     /// The last pass to run, `load` for none, or `emit` for the generated Rust
     #[arg(long, env = "TREFOIL_AFTER", value_name = "PASS", default_value = "memory")]
-    pub after: String,
+    pub(crate) after: String,
     /// A plan's file, or the name of one that is compiled in
     #[arg(long, env = "TREFOIL_PLAN", default_value = "sequential", value_name = "PLAN")]
-    pub plan: String,
+    pub(crate) plan: String,
     /// Print as
     #[arg(long, env = "TREFOIL_FORMAT", value_enum, default_value_t = DumpFormat::Text)]
-    pub format: DumpFormat,
+    pub(crate) format: DumpFormat,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum DumpFormat {
+pub(crate) enum DumpFormat {
     /// Lines that read back
     Text,
     /// Graphviz
@@ -205,39 +205,40 @@ pub enum DumpFormat {
 }
 
 #[derive(Debug, Args)]
-pub struct ThroughputArgs {
+pub(crate) struct ThroughputArgs {
     #[command(flatten)]
-    pub model: ModelArgs,
+    pub(crate) model: ModelArgs,
     /// Number of requests
     #[arg(long, env = "TREFOIL_NUM_PROMPTS", default_value_t = 32, value_name = "REQUESTS")]
-    pub num_prompts: usize,
+    pub(crate) num_prompts: usize,
     /// Prompt tokens of each request
     #[arg(long, env = "TREFOIL_INPUT_LEN", default_value_t = 128, value_name = "TOKENS")]
-    pub input_len: usize,
+    pub(crate) input_len: usize,
     /// New tokens of each request
     #[arg(long, env = "TREFOIL_OUTPUT_LEN", default_value_t = 64, value_name = "TOKENS")]
-    pub output_len: usize,
+    pub(crate) output_len: usize,
     /// Take lengths from a request trace (CSV with a header, or JSON lines) instead; requests that do not fit are skipped
     #[arg(long, env = "TREFOIL_DATASET_PATH", value_name = "FILE")]
-    pub dataset_path: Option<PathBuf>,
+    pub(crate) dataset_path: Option<PathBuf>,
     /// Seed of the prompts and of dummy weights
     #[arg(long, env = "TREFOIL_SEED", default_value_t = 0)]
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// Random weights: MODEL_DIR needs no more than a config.json
     #[arg(long, env = "TREFOIL_DUMMY_WEIGHTS")]
-    pub dummy_weights: bool,
+    pub(crate) dummy_weights: bool,
     /// Write the result to a file, as JSON
     #[arg(long, env = "TREFOIL_OUTPUT_JSON", value_name = "FILE")]
-    pub output_json: Option<PathBuf>,
+    pub(crate) output_json: Option<PathBuf>,
     #[command(flatten)]
-    pub trace: TraceArgs,
+    pub(crate) trace: TraceArgs,
 }
 
 /// Reads a number of bytes with an optional unit: `4096`, `512MiB`, `2GB`.
 fn parse_bytes(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let number: f64 = number.parse().map_err(|_| format!("`{text}` is not a number of bytes; write 2GiB, 512MiB or 4096"))?;
+    let number: f64 =
+        number.parse().map_err(|_| format!("`{text}` is not a number of bytes; write 2GiB, 512MiB or 4096"))?;
     let scale = match unit.trim().to_ascii_lowercase().as_str() {
         "" | "b" => 1.0,
         "k" | "kib" => 1024.0,

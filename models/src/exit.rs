@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 /// Why a command ended without doing what it was asked to. The number is the process's exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// Anything not named below.
     Other = 1,
     /// The command line is wrong (clap's own code, too).
@@ -15,19 +15,17 @@ pub enum Exit {
     DoesNotFit = 4,
     /// The device failed.
     Device = 5,
-    /// No progress: stopped by the watchdog.
-    Stalled = 6,
 }
 
 /// An error with the code to exit with. Shown once, by `main`.
 #[derive(Debug)]
-pub struct CommandError {
-    pub exit: Exit,
-    pub error: anyhow::Error,
+pub(crate) struct CommandError {
+    pub(crate) exit: Exit,
+    pub(crate) error: anyhow::Error,
 }
 
 /// What a command gives back.
-pub type Outcome = Result<(), CommandError>;
+pub(crate) type Outcome = Result<(), CommandError>;
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
@@ -42,7 +40,7 @@ impl<E: Into<anyhow::Error>> From<E> for CommandError {
 }
 
 /// Gives an error the code to exit with.
-pub trait OrExit<T> {
+pub(crate) trait OrExit<T> {
     /// The value, or the error with this code.
     fn or_exit(self, exit: Exit) -> Result<T, CommandError>;
 }

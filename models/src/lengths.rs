@@ -13,24 +13,24 @@ const OUTPUT_NAMES: &[&str] = &["GeneratedTokens", "num_decode_tokens", "output_
 
 /// How long one request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lengths {
+pub(crate) struct Lengths {
     /// Prompt tokens, at least 1.
-    pub input: usize,
+    pub(crate) input: usize,
     /// New tokens, at least 1.
-    pub output: usize,
+    pub(crate) output: usize,
 }
 
 /// Requests taken from a trace.
 #[derive(Debug, PartialEq, Eq)]
-pub struct TraceLengths {
+pub(crate) struct TraceLengths {
     /// The first requests that fit, in the order of the trace.
-    pub requests: Vec<Lengths>,
+    pub(crate) requests: Vec<Lengths>,
     /// How many before them were skipped because they are empty or longer than the model allows.
-    pub num_skipped: usize,
+    pub(crate) num_skipped: usize,
 }
 
 /// The first `num_requests` of the trace at `path` that are no longer than `max_model_len` tokens.
-pub fn from_trace(path: &Path, num_requests: usize, max_model_len: usize) -> anyhow::Result<TraceLengths> {
+pub(crate) fn from_trace(path: &Path, num_requests: usize, max_model_len: usize) -> anyhow::Result<TraceLengths> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the trace {}", path.display()))?;
     let all = read(&text).with_context(|| format!("in the trace {}", path.display()))?;
     let mut taken = TraceLengths { requests: Vec::new(), num_skipped: 0 };

@@ -2,27 +2,30 @@
 
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use trefoil::registry::{GRAPH_SOURCES, PLAN_SOURCES};
 use trefoil_ir::diag::{Diagnostic, render_all};
+use trefoil_ir::graph::Graph;
+use trefoil_ir::load::load;
+use trefoil_passes::plan::Plan;
 
 /// A text with the names to call it by.
-pub struct Source {
+pub(crate) struct Source {
     /// The file's name without its ending.
-    pub name: String,
+    pub(crate) name: String,
     /// What to show in messages.
-    pub label: String,
+    pub(crate) label: String,
     /// What it says.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 /// The graph in a file, or the one compiled in under this name.
-pub fn graph(argument: &str) -> anyhow::Result<Source> {
+pub(crate) fn graph(argument: &str) -> anyhow::Result<Source> {
     find("graph", argument, GRAPH_SOURCES)
 }
 
 /// The plan in a file, or the one compiled in under this name.
-pub fn plan(argument: &str) -> anyhow::Result<Source> {
+pub(crate) fn plan(argument: &str) -> anyhow::Result<Source> {
     find("plan", argument, PLAN_SOURCES)
 }
 
@@ -45,8 +48,18 @@ fn find(kind: &str, argument: &str, compiled_in: &[(&str, &str)]) -> anyhow::Res
 }
 
 impl Source {
+    /// The graph in this text.
+    pub(crate) fn load_graph(&self) -> anyhow::Result<Graph> {
+        load(&self.name, &self.text).map_err(|mistakes| self.draw(&mistakes))
+    }
+
+    /// The plan in this text.
+    pub(crate) fn load_plan(&self) -> anyhow::Result<Plan> {
+        Plan::load(&self.name, &self.text).map_err(|mistakes| self.draw(&mistakes))
+    }
+
     /// The mistakes in this text, drawn under the lines they are about.
-    pub fn mistakes(&self, mistakes: &[Diagnostic]) -> anyhow::Error {
-        anyhow::anyhow!("{}", render_all(mistakes, &self.label, &self.text).trim_end().to_owned())
+    pub(crate) fn draw(&self, mistakes: &[Diagnostic]) -> anyhow::Error {
+        anyhow!("{}", render_all(mistakes, &self.label, &self.text).trim_end().to_owned())
     }
 }

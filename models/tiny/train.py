@@ -22,6 +22,7 @@ No corpus is kept: the texts stay in the scratch folder (`--work`).
 import argparse, json, math, os, re, struct, subprocess, sys, time, zlib
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn as nn
 import torch.nn.functional as F
 
@@ -284,24 +285,35 @@ def save(model, out):
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum with orthogonalised updates for the weight matrices (Newton-Schulz, five steps)."""
-    def __init__(self, params, lr, wd):
+    """Momentum with orthogonalised updates for the weight matrices (Newton-Schulz, five steps).
+
+    The processes share the work: each orthogonalises every world-th matrix."""
+    def __init__(self, params, lr, wd, rank, world):
         super().__init__(params, dict(lr=lr, wd=wd))
+        self.rank, self.world = rank, world
 
     @torch.no_grad()
     def step(self):
-        for g in self.param_groups:
-            for p in g["params"]:
-                m = self.state[p].setdefault("m", torch.zeros_like(p))
-                m.lerp_(p.grad, 0.05)
-                u = p.grad.lerp(m, 0.95)
-                x = u.T if u.shape[0] > u.shape[1] else u
-                x = x / (x.norm() + 1e-7)
-                for _ in range(5):
-                    a = x @ x.T
-                    x = 3.4445 * x + torch.addmm(a, a, a, beta=-4.7750, alpha=2.0315) @ x
-                u = x.T if u.shape[0] > u.shape[1] else x
-                p.mul_(1 - g["lr"] * g["wd"]).add_(u, alpha=-g["lr"] * 0.2 * math.sqrt(max(p.shape)))
+        (g,) = self.param_groups
+        sizes = [p.numel() for p in g["params"]]
+        flat = torch.zeros(sum(sizes))
+        updates = [f.view_as(p) for f, p in zip(flat.split(sizes), g["params"])]
+        for i, (p, out) in enumerate(zip(g["params"], updates)):
+            if i % self.world != self.rank:
+                continue
+            m = self.state[p].setdefault("m", torch.zeros_like(p))
+            m.lerp_(p.grad, 0.05)
+            u = p.grad.lerp(m, 0.95)
+            x = u.T if u.shape[0] > u.shape[1] else u
+            x = x / (x.norm() + 1e-7)
+            for _ in range(5):
+                a = x @ x.T
+                x = 3.4445 * x + torch.addmm(a, a, a, beta=-4.7750, alpha=2.0315) @ x
+            out.copy_(x.T if u.shape[0] > u.shape[1] else x)
+        if self.world > 1:
+            dist.all_reduce(flat)
+        for p, u in zip(g["params"], updates):
+            p.mul_(1 - g["lr"] * g["wd"]).add_(u, alpha=-g["lr"] * 0.2 * math.sqrt(max(p.shape)))
 
 
 # ------------------------------------------------------------------ training
@@ -330,17 +342,19 @@ def windows(ids, starts, n, rng):
 
 
 @torch.no_grad()
-def evaluate(model, ids, n=512):
-    """Mean loss (nats per token) over the held-out stream, windows of n tokens."""
+def evaluate(model, ids, rank=0, world=1, every=1, n=512):
+    """Mean loss (nats per token) over the held-out stream in windows of n tokens
+    (of which only every n-th is taken, if asked); the processes share the windows."""
     model.eval()
-    total = count = 0
-    for i in range(0, len(ids) - 1, n * 8):
-        for j in range(i, min(i + n * 8, len(ids) - 1), n):
-            w = torch.from_numpy(ids[j:j + n + 1])[None]
-            l = F.cross_entropy(model(w[:, :-1]).flatten(0, 1), w[0, 1:], reduction="sum")
-            total, count = total + l.item(), count + w.shape[1] - 1
+    t = torch.zeros(2, dtype=torch.float64)
+    for j in range(0, len(ids) - 1, n * every)[rank::world]:
+        w = torch.from_numpy(ids[j:j + n + 1])[None]
+        t[0] += F.cross_entropy(model(w[:, :-1]).flatten(0, 1), w[0, 1:], reduction="sum").item()
+        t[1] += w.shape[1] - 1
+    if world > 1:
+        dist.all_reduce(t)
     model.train()
-    return total / count
+    return (t[0] / t[1]).item()
 
 
 @torch.no_grad()
@@ -370,11 +384,13 @@ def main():
     ap.add_argument("--end-at", help="instead of --minutes: end of training, HH:MM UTC, today")
     ap.add_argument("--out", default=os.path.dirname(os.path.abspath(__file__)))
     ap.add_argument("--work", default="/tmp/tiny-train", help="scratch folder for packages and texts")
-    ap.add_argument("--threads", type=int, default=2)
+    ap.add_argument("--procs", type=int, default=2, help="processes of one thread each (data parallel)")
+    ap.add_argument("--init", help="continue from this checkpoint folder (weights and tokenizer)")
     ap.add_argument("--seed", type=int, default=1234)
     ap.add_argument("--lr", type=float, default=4e-3)
-    ap.add_argument("--dropout", type=float, default=0.12)
-    ap.add_argument("--batch-tokens", type=int, default=8192)
+    ap.add_argument("--dropout", type=float, default=0.0)
+    ap.add_argument("--batch-tokens", type=int, default=4096)
+    ap.add_argument("--length", type=int, default=512, help="tokens of a training window")
     ap.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     ap.add_argument("--check", action="store_true", help="only compare the saved model with transformers")
     a = ap.parse_args()
@@ -386,96 +402,134 @@ def main():
         os.execv(sys.executable, [sys.executable, *sys.argv])
     os.makedirs(a.out, exist_ok=True)
     os.makedirs(a.work, exist_ok=True)
-    torch.manual_seed(a.seed)
-    torch.set_num_threads(a.threads)
     if a.check:
         return check(a.out)
     train, held, versions = corpus(a.work)
-    tk = make_tokenizer(train, a.out, CONFIG)
+    if a.init:
+        from tokenizers import Tokenizer
+        tk = Tokenizer.from_file(os.path.join(a.init, "tokenizer.json"))
+    else:
+        tk = make_tokenizer(train, a.out, CONFIG)
     ids, val = encode(tk, train), encode(tk, held)
     val_bytes = sum(len(d.encode()) for d in held)
     para = np.array(["ĊĊ" in (tk.id_to_token(i) or "") for i in range(CONFIG["vocab_size"])])
     starts = np.sort(np.concatenate((np.nonzero(ids == 0)[0], np.nonzero(para[ids])[0] + 1)))
-    model = Llama(CONFIG, a.dropout)
-    n_par = sum(p.numel() for p in model.parameters())
-    print(f"{n_par:,} parameters; {len(ids):,} training tokens, {len(val):,} held out "
-          f"({val_bytes / len(val):.2f} bytes per token), {len(starts):,} paragraphs", flush=True)
-    save(model, a.out)
-
-    mats = [p for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n]
-    rest = [p for n, p in model.named_parameters() if p.dim() != 2]
-    opts = [Muon(mats, a.lr, 0.1),
-            torch.optim.AdamW([{"params": [model.embed_tokens.weight], "weight_decay": 0.05},
-                               {"params": rest, "weight_decay": 0.0}], lr=a.lr, betas=(0.9, 0.95))]
-    step_model = torch.compile(model, dynamic=False) if a.compile else model
-    rng = np.random.default_rng(a.seed)
-    feeds = {n: windows(ids, starts, n, rng) for n in (512, 1024)}
-    t0 = time.time()
-    end = t0 + a.minutes * 60
+    print(f"{len(ids):,} training tokens, {len(val):,} held out ({val_bytes / len(val):.2f} bytes per token), "
+          f"{len(starts):,} paragraphs", flush=True)
+    end = time.time() + a.minutes * 60
     if a.end_at:
         h, m = map(int, a.end_at.split(":"))
         g = time.gmtime()
-        end = t0 + (h * 3600 + m * 60) - (g.tm_hour * 3600 + g.tm_min * 60 + g.tm_sec)
-    log = open(os.path.join(a.work, "log.txt"), "a")
-    seen = step = 0
-    last = t0
-    run = None
-    while True:
-        now = time.time()
-        done = (now - t0) / (end - t0)
-        if done >= 1:
-            break
-        # warm-up over 100 steps, then cosine to zero at the end of the wall time
-        lr = a.lr * min(1, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * done))
-        for o in opts:
-            for g in o.param_groups:
-                g["lr"] = lr
-        n = 1024 if rng.random() < 0.2 else 512
-        w = torch.from_numpy(np.stack([next(feeds[n]) for _ in range(a.batch_tokens // n)]))
-        loss = F.cross_entropy(step_model(w[:, :-1]).flatten(0, 1), w[:, 1:].flatten())
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for o in opts:
-            o.step()
-        model.zero_grad(set_to_none=True)
-        seen, step = seen + w.shape[0] * n, step + 1
-        run = loss.item() if run is None else 0.95 * run + 0.05 * loss.item()
-        if step % 10 == 0:
-            line = f"step {step} {100 * done:.1f}% lr {lr:.2e} loss {run:.3f} tokens {seen:,} {seen / (time.time() - t0):.0f}/s"
-            print(line, file=log, flush=True)
-            if step % 100 == 0 or step <= 30:
-                print(line, flush=True)
-        if time.time() - last > 300 or step == 60:
-            last = time.time()
-            v = evaluate(model, val)
-            save(model, a.out)
-            print(f"== {(last - t0) / 60:.1f} min, {seen / len(ids):.2f} epochs: held-out loss {v:.4f} "
-                  f"({v * len(val) / val_bytes / math.log(2):.4f} bits per byte)", flush=True)
-    save(model, a.out)
-    # what ships is the rounded checkpoint: evaluate that one
-    with torch.no_grad():
-        for p in model.parameters():
-            p.copy_(p.to(torch.bfloat16).float())
-    v = evaluate(model, val)
-    report = dict(parameters=n_par, train_tokens=len(ids), held_out_tokens=len(val), held_out_bytes=val_bytes,
-                  steps=step, tokens_seen=seen, epochs=seen / len(ids), minutes=(time.time() - t0) / 60,
-                  held_out_loss=v, bits_per_byte=v * len(val) / val_bytes / math.log(2), packages=versions)
-    print(json.dumps(report, indent=1), flush=True)
-    with open(os.path.join(a.work, "report.json"), "w") as f:
-        json.dump(report, f, indent=1)
+        end = time.time() + (h * 3600 + m * 60) - (g.tm_hour * 3600 + g.tm_min * 60 + g.tm_sec)
+    meet = os.path.join(a.work, f"meet-{os.getpid()}")
+    torch.multiprocessing.spawn(train_loop, (a, meet, end, ids, val, val_bytes, starts, versions), nprocs=a.procs)
+    torch.set_num_threads(a.procs)
+    model = load(a.out)
     for p in PROMPTS:
         print("-----\n" + sample(model, tk, p), flush=True)
     check(a.out)
 
 
+def train_loop(rank, a, meet, end, ids, val, val_bytes, starts, versions):
+    """One data-parallel process: one thread, its share of every batch."""
+    world = a.procs
+    torch.set_num_threads(1)
+    torch.manual_seed(a.seed + (rank if a.dropout else 0))
+    if world > 1:
+        dist.init_process_group("gloo", init_method="file://" + meet, rank=rank, world_size=world)
+    model = load(a.init, a.dropout) if a.init else Llama(CONFIG, a.dropout)
+    if world > 1:
+        for p in model.parameters():
+            dist.broadcast(p.data, 0)
+    n_par = sum(p.numel() for p in model.parameters())
+    mats = [p for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n]
+    rest = [p for n, p in model.named_parameters() if p.dim() != 2]
+    opts = [Muon(mats, a.lr, 0.1, rank, world),
+            torch.optim.AdamW([{"params": [model.embed_tokens.weight], "weight_decay": 0.05},
+                               {"params": rest, "weight_decay": 0.0}], lr=a.lr, betas=(0.9, 0.95))]
+    step_model = torch.compile(model, dynamic=False) if a.compile else model
+    rng = np.random.default_rng(a.seed + bool(a.init))
+    n = a.length
+    feed = windows(ids, starts, n, rng)
+    t0 = last = time.time()
+    params = list(model.parameters())
+    sizes = [p.numel() for p in params]
+    warm, seen, step, run, done = (30 if a.init else 100), 0, 0, None, 0.0
+    log = open(os.path.join(a.work, "log.txt"), "a")
+    if rank == 0:
+        print(f"{n_par:,} parameters, {(end - t0) / 60:.1f} minutes", flush=True)
+        save(model, a.out)
+    while done < 1:
+        batch = [next(feed) for _ in range(a.batch_tokens // n)][rank::world]
+        w = torch.from_numpy(np.stack(batch))
+        loss = F.cross_entropy(step_model(w[:, :-1]).flatten(0, 1), w[:, 1:].flatten())
+        loss.backward()
+        # one message: gradients, loss and the share of the time that has passed
+        flat = torch.cat([p.grad.flatten() for p in params] +
+                         [torch.tensor([loss.item(), (time.time() - t0) / (end - t0)])])
+        if world > 1:
+            dist.all_reduce(flat)
+            flat /= world
+        loss, done = flat[-2:].tolist()
+        done = min(done, 1.0)
+        for p, f in zip(params, flat[:-2].split(sizes)):
+            p.grad.copy_(f.view_as(p))
+        nn.utils.clip_grad_norm_(params, 1.0)
+        # warm-up, then linear decay to zero at the end of the wall time
+        lr = a.lr * min(1, (step + 1) / warm) * (1 - done)
+        for o in opts:
+            for g in o.param_groups:
+                g["lr"] = lr
+            o.step()
+        model.zero_grad(set_to_none=True)
+        seen, step = seen + a.batch_tokens // n * n, step + 1
+        run = loss if run is None else 0.95 * run + 0.05 * loss
+        if rank == 0 and step % 10 == 0:
+            line = f"step {step} {100 * done:.1f}% lr {lr:.2e} loss {run:.3f} tokens {seen:,} {seen / (time.time() - t0):.0f}/s"
+            print(line, file=log, flush=True)
+            if step % 100 == 0 or step <= 30:
+                print(line, flush=True)
+        tick = torch.tensor([float(time.time() - last > 480)])
+        if world > 1:
+            dist.broadcast(tick, 0)
+        if tick.item():
+            last = time.time()
+            v = evaluate(model, val, rank, world, every=5)
+            if rank == 0:
+                save(model, a.out)
+                print(f"== {(last - t0) / 60:.1f} min, {seen / len(ids):.2f} epochs: held-out loss {v:.4f} (a fifth of the windows)",
+                      flush=True)
+    # what ships is the rounded checkpoint: evaluate that one
+    with torch.no_grad():
+        for p in params:
+            p.copy_(p.to(torch.bfloat16).float())
+    if rank == 0:
+        save(model, a.out)
+    v = evaluate(model, val, rank, world)
+    if rank == 0:
+        report = dict(parameters=n_par, train_tokens=len(ids), held_out_tokens=len(val), held_out_bytes=val_bytes,
+                      steps=step, tokens_seen=seen, epochs=seen / len(ids), minutes=(time.time() - t0) / 60,
+                      held_out_loss=v, bits_per_byte=v * len(val) / val_bytes / math.log(2), packages=versions)
+        print(json.dumps(report, indent=1), flush=True)
+        with open(os.path.join(a.work, "report.json"), "w") as f:
+            json.dump(report, f, indent=1)
+    if world > 1:
+        dist.destroy_process_group()
+
+
+def load(folder, drop=0.0):
+    from safetensors.torch import load_file
+    m = Llama(CONFIG, drop)
+    m.load_state_dict({k.removeprefix("model."): v.float() for k, v in
+                       load_file(os.path.join(folder, "model.safetensors")).items()})
+    return m
+
+
 def check(out):
     """The saved checkpoint in this script's model and in transformers: same logits, same tokens."""
-    from safetensors.torch import load_file
     from transformers import AutoTokenizer, LlamaForCausalLM
     hf = LlamaForCausalLM.from_pretrained(out, dtype=torch.float32, attn_implementation="eager").eval()
-    m = Llama({k: getattr(hf.config, k, CONFIG[k]) for k in CONFIG}).eval()
-    m.load_state_dict({k.removeprefix("model."): v.float() for k, v in
-                       load_file(os.path.join(out, "model.safetensors")).items()}, strict=False)
+    m = load(out).eval()
     tk = AutoTokenizer.from_pretrained(out)
     ids = tk("It is a truth universally acknowledged, that a single man\n\nmust 1234 be.", return_tensors="pt").input_ids
     with torch.no_grad():

@@ -1,0 +1,109 @@
+//! `trefoil check`: all mistakes of a graph at once, and what it comes to at a configuration.
+
+use std::path::Path;
+
+use anyhow::Context;
+use serde_json::Value;
+use trefoil::registry::PLAN_SOURCES;
+use trefoil_ir::bind::{Bound, bind};
+use trefoil_ir::graph::{Graph, Literal};
+use trefoil_ir::ids::BlockId;
+use trefoil_ir::op::Op;
+
+use crate::args::CheckArgs;
+use crate::exit::{Exit, OrExit, Outcome};
+use crate::source::{self, Source};
+
+/// Runs the command.
+pub(crate) fn run(args: &CheckArgs) -> Outcome {
+    let source = source::graph(&args.graph).or_exit(Exit::Usage)?;
+    let graph = source.load_graph().or_exit(Exit::Invalid)?;
+    println!("{}: serves {}", source.label, graph.serves.join(", "));
+    compile_plans(&source).or_exit(Exit::Invalid)?;
+    if let Some(path) = &args.config {
+        check_config(&source, &graph, path).or_exit(Exit::Invalid)?;
+    }
+    Ok(())
+}
+
+fn compile_plans(source: &Source) -> anyhow::Result<()> {
+    let compiled = trefoil_codegen::compile(&source.name, &source.text, PLAN_SOURCES)?;
+    for planned in &compiled.plans {
+        let schedule = planned.graph.schedule.as_ref().context("a compiled graph has a schedule")?;
+        println!("plan {}: {} buffers, {} events", planned.plan.name, schedule.buffers.len(), schedule.num_events);
+    }
+    Ok(())
+}
+
+fn check_config(source: &Source, graph: &Graph, path: &Path) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let config: Value = serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
+    let bound = bind(graph, &|key: &str| lookup(&config, key))
+        .map_err(|faults| source.draw(&faults).context(format!("{} does not go with this graph", path.display())))?;
+    let served = config["architectures"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    for architecture in served.filter(|name| !graph.serves.iter().any(|served| served == name)) {
+        println!("note: the config names {architecture}, which this graph does not list under `serves`");
+    }
+    print_sizes(graph, &bound);
+    Ok(())
+}
+
+fn lookup(config: &Value, key: &str) -> Option<Literal> {
+    match key.split('.').try_fold(config, |value, key| value.get(key))? {
+        Value::Null => None,
+        Value::Bool(value) => Some(Literal::Bool(*value)),
+        Value::Number(value) => value.as_f64().map(Literal::Number),
+        Value::String(value) => Some(Literal::Text(value.clone())),
+        // Lists and objects equal nothing that a graph can expect, and are no numbers either.
+        other @ (Value::Array(_) | Value::Object(_)) => Some(Literal::Text(other.to_string())),
+    }
+}
+
+fn print_sizes(graph: &Graph, bound: &Bound) {
+    let list = |pairs: Vec<String>| pairs.join(", ");
+    println!("sizes: {}", list(bound.dims.iter().map(|(name, size)| format!("{name} {size}")).collect()));
+    println!("settings: {}", list(bound.params.iter().map(|(name, value)| format!("{name} {value}")).collect()));
+    let num_parameters: u64 = graph
+        .weights
+        .values()
+        .map(|weight| {
+            let rows: u64 = weight.pieces.iter().filter_map(|piece| bound.size(&piece.rows)).sum();
+            rows * bound.size(&weight.columns).unwrap_or(0) * num_layers(graph, bound, weight.block)
+        })
+        .sum();
+    let kv_elements: u64 = graph
+        .caches
+        .values()
+        .map(|cache| {
+            let elements = bound.size(&cache.kv_heads.times(&cache.head)).unwrap_or(0);
+            2 * elements * num_layers(graph, bound, Some(cache.block))
+        })
+        .sum();
+    println!("parameters: {num_parameters} with every tensor stored apart; {} bytes in 16 bits", 2 * num_parameters);
+    println!("KV cache: {kv_elements} elements per token; {} bytes in 16 bits", 2 * kv_elements);
+}
+
+/// How many layers have the text of `block`; 1 for the main body.
+fn num_layers(graph: &Graph, bound: &Bound, block: Option<BlockId>) -> u64 {
+    let Some(block) = block else { return 1 };
+    let repeats = graph.nodes.iter().filter_map(|node| match &node.op {
+        Op::Repeat { blocks, times, .. } => Some((blocks, bound.size(times).unwrap_or(0))),
+        Op::Embed { .. }
+        | Op::RmsNorm { .. }
+        | Op::Linear { .. }
+        | Op::Rope { .. }
+        | Op::Attention { .. }
+        | Op::Add { .. }
+        | Op::GatedMul { .. }
+        | Op::Rows { .. }
+        | Op::KvWrite { .. }
+        | Op::DecodeAttention { .. }
+        | Op::PrefillAttention { .. }
+        | Op::Columns { .. }
+        | Op::AddRmsNorm { .. } => None,
+    });
+    let of_one = |(blocks, times): (&Vec<BlockId>, u64)| {
+        (0..times).filter(|turn| blocks[(*turn as usize) % blocks.len()] == block).count() as u64
+    };
+    repeats.map(of_one).sum()
+}

@@ -1,0 +1,21 @@
+//! The commands, a file each.
+
+mod bench;
+mod check;
+mod dump;
+mod generate;
+mod serve;
+
+use crate::args::{Bench, Command};
+use crate::exit::Outcome;
+
+/// Runs a command to its end.
+pub(crate) fn run(command: Command) -> Outcome {
+    match command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Generate(args) => generate::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Dump(args) => dump::run(&args),
+        Command::Bench { bench: Bench::Throughput(args) } => bench::throughput(&args),
+    }
+}

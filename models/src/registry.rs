@@ -1,0 +1,83 @@
+//! The models compiled into this binary, and which of them serves a checkpoint.
+
+use trefoil_runtime::checkpoint::{CheckpointError, Config};
+use trefoil_runtime::launch::Device;
+use trefoil_runtime::model::CompiledModel;
+
+pub use crate::graphs::{GRAPH_SOURCES, PLAN_SOURCES, all};
+
+/// Why no compiled model serves a checkpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The configuration does not name its architectures.
+    #[error(transparent)]
+    Config(#[from] CheckpointError),
+    /// No graph serves any of the checkpoint's architectures.
+    #[error(
+        "no graph serves {}; served are {}{}",
+        architectures.join(", "),
+        served.join(", "),
+        did_you_mean(nearest.as_deref())
+    )]
+    UnknownArchitecture {
+        /// The checkpoint's.
+        architectures: Vec<String>,
+        /// All that graphs serve.
+        served: Vec<&'static str>,
+        /// The one among them that is spelled most alike.
+        nearest: Option<String>,
+    },
+    /// There is no graph of the name that was asked for.
+    #[error("no graph is named {name}; there are {}{}", known.join(", "), did_you_mean(nearest.as_deref()))]
+    UnknownGraph {
+        /// What was asked for.
+        name: String,
+        /// All there are.
+        known: Vec<&'static str>,
+        /// The one among them that is spelled most alike.
+        nearest: Option<String>,
+    },
+}
+
+fn did_you_mean(nearest: Option<&str>) -> String {
+    nearest.map(|nearest| format!(" (did you mean {nearest}?)")).unwrap_or_default()
+}
+
+/// The compiled model for a checkpoint: that of the graph named, or else the one that serves the first of the
+/// configuration's `architectures` that any graph serves. No two graphs serve the same architecture.
+///
+/// # Errors
+/// There is no such graph, or none serves the checkpoint.
+pub fn find<D: Device>(config: &Config, graph: Option<&str>) -> Result<CompiledModel<D>, RegistryError> {
+    match graph {
+        Some(name) => by_name(name),
+        None => by_architecture(&config.architectures()?),
+    }
+}
+
+fn by_name<D: Device>(name: &str) -> Result<CompiledModel<D>, RegistryError> {
+    let models = all::<D>();
+    let known: Vec<_> = models.iter().map(|model| model.name).collect();
+    let found = models.into_iter().find(|model| model.name == name);
+    found.ok_or_else(|| RegistryError::UnknownGraph { name: name.to_owned(), nearest: nearest(name, &known), known })
+}
+
+fn by_architecture<D: Device>(architectures: &[&str]) -> Result<CompiledModel<D>, RegistryError> {
+    let mut models = all::<D>();
+    let serves = |architecture: &&str| models.iter().position(|model| model.serves.contains(architecture));
+    if let Some(found) = architectures.iter().find_map(serves) {
+        return Ok(models.swap_remove(found));
+    }
+    let served: Vec<_> = models.iter().flat_map(|model| model.serves).copied().collect();
+    let nearest = architectures.iter().find_map(|architecture| nearest(architecture, &served));
+    let architectures = architectures.iter().map(|&name| name.to_owned()).collect();
+    Err(RegistryError::UnknownArchitecture { architectures, served, nearest })
+}
+
+/// The known name that is spelled most alike, if it is alike at all.
+fn nearest(name: &str, known: &[&str]) -> Option<String> {
+    const ALIKE: f64 = 0.7;
+    let scored = known.iter().map(|other| (strsim::normalized_damerau_levenshtein(name, other), *other));
+    let best = scored.filter(|(likeness, _)| *likeness >= ALIKE).max_by(|a, b| a.0.total_cmp(&b.0))?;
+    Some(best.1.to_owned())
+}
