@@ -72,7 +72,7 @@ pub(crate) fn mistakes(graph: &Graph, schedule: &Schedule) -> Vec<Diagnostic> {
     }
     let lost = program.layer_counts().find_map(|num_layers| {
         let trace = Trace::of(&program, &program.texts, num_layers);
-        let (reader, value) = first_lost(graph, &program, &trace, &layout, None)?;
+        let (reader, value) = first_lost(&program, &trace, &layout, None)?;
         Some(lost(graph, program.site(reader).launch, value))
     });
     lost.into_iter().collect()

@@ -6,8 +6,6 @@
 
 use std::collections::BTreeMap;
 
-use trefoil_ir::depend;
-use trefoil_ir::graph::Graph;
 use trefoil_ir::ids::{BufferId, ValueId};
 use trefoil_ir::op::Op;
 use trefoil_ir::schedule::Launch;
@@ -17,13 +15,12 @@ use crate::touch::{Layout, Spot, Thing, Touch};
 
 /// The first launch that reads something else than it means to, and what it means to read; of all buffers or of one.
 pub(crate) fn first_lost(
-    graph: &Graph,
     program: &Program,
     trace: &Trace,
     layout: &Layout,
     only: Option<BufferId>,
 ) -> Option<(SiteId, ValueId)> {
-    let mut contents = Contents { graph, layout, only, written: BTreeMap::new() };
+    let mut contents = Contents { program, layout, only, written: BTreeMap::new() };
     let mut handovers = trace.handovers.iter().peekable();
     for (number, run) in trace.runs.iter().enumerate() {
         while let Some(handover) = handovers.next_if(|handover| handover.before <= number) {
@@ -39,7 +36,7 @@ pub(crate) fn first_lost(
 }
 
 struct Contents<'a> {
-    graph: &'a Graph,
+    program: &'a Program<'a>,
     layout: &'a Layout,
     only: Option<BufferId>,
     /// For each buffer and part of the rows, what was written and where, the latest last.
@@ -51,7 +48,7 @@ impl Contents<'_> {
     fn touch(&mut self, touch: &Touch) -> Option<ValueId> {
         let Thing::Value(value) = touch.thing else { return None };
         let spot = self.layout.spot(value).filter(|spot| self.only.is_none_or(|only| only == spot.buffer))?;
-        let meant = depend::base(self.graph, value);
+        let meant = self.program.base(value);
         for cell in touch.rows.cells() {
             let written = self.written.entry((spot.buffer, cell)).or_default();
             if touch.writes {

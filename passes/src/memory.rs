@@ -16,7 +16,6 @@
 
 mod footprint;
 
-use trefoil_ir::depend;
 use trefoil_ir::diag::Diagnostic;
 use trefoil_ir::dim::Dim;
 use trefoil_ir::graph::{Graph, SEQS, Stage};
@@ -120,7 +119,7 @@ impl<'a> Placer<'a> {
 
     /// The values that live in a buffer, but for windows of the columns of others.
     fn tenants(&self, buffer: BufferId) -> impl Iterator<Item = ValueId> {
-        let is_whole = |value: &ValueId| depend::base(self.graph, *value) == *value;
+        let is_whole = |value: &ValueId| self.program.base(*value) == *value;
         let lives_here = move |value: &ValueId| self.layout.spot(*value).is_some_and(|spot| spot.buffer == buffer);
         self.graph.values.ids().filter(lives_here).filter(is_whole)
     }
@@ -148,7 +147,7 @@ impl<'a> Placer<'a> {
         }
         let clashes = Clashes::of(&self.program, &self.layout);
         self.traces.iter().all(|trace| {
-            let lost = first_lost(self.graph, &self.program, trace, &self.layout, Some(buffer));
+            let lost = first_lost(&self.program, trace, &self.layout, Some(buffer));
             lost.is_none() && trace.first_race(&clashes).is_none()
         })
     }

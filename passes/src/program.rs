@@ -65,13 +65,16 @@ pub(crate) struct Program<'a> {
     pub(crate) sites: Vec<Site<'a>>,
     pub(crate) texts: Vec<Text>,
     pub(crate) num_streams: usize,
+    /// By the number of a value: the one that a launch has to give for it to exist.
+    bases: Vec<ValueId>,
 }
 
 impl<'a> Program<'a> {
     /// The program of a schedule of the graph.
     pub(crate) fn of(graph: &Graph, schedule: &'a Schedule) -> Self {
         let num_streams = graph.streams.as_ref().map_or(0, |streams| streams.len());
-        let mut program = Self { sites: vec![], texts: vec![], num_streams };
+        let bases = graph.values.ids().map(|value| depend::base(graph, value)).collect();
+        let mut program = Self { sites: vec![], texts: vec![], num_streams, bases };
         let mut carries = graph.nodes.iter().filter_map(|node| Carry::of(graph, node));
         for (number, section) in schedule.sections.iter().enumerate() {
             let text = match section {
@@ -90,7 +93,7 @@ impl<'a> Program<'a> {
 
     /// The host reads the result when the stream that gives it has come so far, and takes that as the end of the step.
     fn end(&mut self, graph: &Graph) {
-        let gives = depend::base(graph, graph.gives);
+        let gives = self.base(graph.gives);
         let is_giver = |site: &&Site| site.launch.is_some_and(|launch| launch.outputs.contains(&gives));
         let giver = self.sites.iter().rfind(is_giver).or(self.sites.last());
         let (stream, section) = (giver.map_or(StreamId::new(0), |site| site.stream), self.texts.len());
@@ -115,6 +118,11 @@ impl<'a> Program<'a> {
             Step::Wait { stream, event } => Move::Wait(*stream, *event),
         };
         steps.iter().map(&mut number).collect()
+    }
+
+    /// The value that a launch has to give for this one to exist: itself, unless it is a window of columns.
+    pub(crate) fn base(&self, value: ValueId) -> ValueId {
+        self.bases[value.index()]
     }
 
     pub(crate) fn site(&self, site: SiteId) -> &Site<'a> {
@@ -143,6 +151,8 @@ pub(crate) struct Run {
     pub(crate) step: usize,
     pub(crate) layer: Option<usize>,
     stream: StreamId,
+    /// Its number among all runs.
+    turn: usize,
     /// Its number on its stream, from 1.
     number: usize,
     /// What is done when it starts.
@@ -186,13 +196,19 @@ impl Trace {
         tracer.trace
     }
 
-    /// The first run that an earlier one it meets may not be done before, after that earlier one: the latest such.
+    /// The first run that may start too early, after the latest one on another stream that it meets and that may still
+    /// be running.
     pub(crate) fn first_race(&self, clashes: &Clashes) -> Option<(&Run, &Run)> {
-        self.runs.iter().enumerate().find_map(|(at, later)| {
-            let mut earlier = self.runs[..at].iter().rev();
-            let racing = earlier.find(|run| !run.is_before(later) && clashes.between(run, later))?;
-            Some((racing, later))
-        })
+        let mut by_stream: BTreeMap<StreamId, Vec<&Run>> = BTreeMap::new();
+        for later in &self.runs {
+            let running = by_stream.values().flat_map(|runs| runs.iter().rev().take_while(|run| !run.is_before(later)));
+            let racing = running.filter(|run| clashes.between(run, later)).max_by_key(|run| run.turn);
+            if let Some(racing) = racing {
+                return Some((racing, later));
+            }
+            by_stream.entry(later.stream).or_default().push(later);
+        }
+        None
     }
 }
 
@@ -252,7 +268,8 @@ impl<'a> Tracer<'a> {
         let clock = self.clocks[stream.index()].clone();
         let number = clock[stream.index()] + 1;
         self.clocks[stream.index()][stream.index()] = number;
-        self.trace.runs.push(Run { site, step, layer, stream, number, clock });
+        let turn = self.trace.runs.len();
+        self.trace.runs.push(Run { site, step, layer, stream, turn, number, clock });
     }
 
     fn wait(&mut self, stream: StreamId, event: EventId) {
@@ -263,7 +280,8 @@ impl<'a> Tracer<'a> {
     }
 }
 
-/// Which launches meet in an element, one of them writing: by pairs of sites. All launches of a step meet its end.
+/// Which launches of different streams meet in an element, one of them writing: by pairs of sites. All launches of a step
+/// meet its end.
 #[derive(Debug, Clone)]
 pub(crate) struct Clashes {
     num_sites: usize,
@@ -300,6 +318,9 @@ impl Clashes {
 
 impl Clash {
     fn between(a: &Site, b: &Site, layout: &Layout) -> Self {
+        if a.stream == b.stream {
+            return Self::default();
+        }
         let step_ends = a.launch.is_none() || b.launch.is_none();
         let mut clash = Self { values: [step_ends, false], caches: [false, false] };
         for (a, b) in a.touches.iter().flat_map(|a| b.touches.iter().map(move |b| (a, b))) {
