@@ -3,10 +3,14 @@
 //! `compile_model!` produces one [`CompiledModel`] per graph: plain functions and tables, no state. [`CompiledModel::bind`]
 //! reads the sizes from `config.json` and gives back everything that depends on them as a [`BoundModel`].
 
+mod binding;
+
 use std::ops::Range;
 
 use crate::checkpoint::Config;
 use crate::launch::{Device, Launcher, Point, StreamSpec};
+
+pub use binding::{Binding, Definition, Literal, MAX_SIZE, Number, Quantity, Setting, Size};
 
 /// What `compile_model!` makes of a graph and its plans, for devices of type `D`.
 pub struct CompiledModel<D: Device> {
@@ -207,5 +211,15 @@ pub enum ConfigFault {
         left: usize,
         /// Divisor.
         right: usize,
+    },
+    /// A size that is zero, negative or too large, or a setting that is not finite.
+    #[error("config.json: `{name}` = {expression} is out of range (graph {graph})")]
+    OutOfRange {
+        /// The graph.
+        graph: &'static str,
+        /// The dim or param.
+        name: &'static str,
+        /// Its expression.
+        expression: &'static str,
     },
 }

@@ -1,0 +1,111 @@
+//! The generated module of a graph: numbers by name, `compiled`, `bind`, and a module per plan.
+
+use proc_macro2::{Literal, TokenStream};
+use quote::quote;
+use syn::Ident;
+use trefoil_ir::graph::{Definition, Graph};
+use trefoil_ir::ids::{Id, Table};
+
+use crate::compile::Compiled;
+use crate::names::{constant, ident, plan_module};
+use crate::tables::Tables;
+use crate::{bind, plan};
+
+/// The whole module.
+pub(crate) fn module(compiled: &Compiled) -> TokenStream {
+    let graph = &compiled.graph;
+    let tables = Tables::of(compiled);
+    let name = ident(&graph.name);
+    let doc = format!(" Graph `{}`, compiled with {}.", graph.name, plan_names(compiled).join(", "));
+    let numbers = numbers(graph, &tables);
+    let entry = entry(compiled);
+    let bind = bind::functions(compiled, &tables);
+    let plans = compiled.plans.iter().map(|planned| plan::module(planned, &tables));
+    quote! {
+        #[doc = #doc]
+        pub mod #name {
+            use ::trefoil_runtime::checkpoint::Config;
+            use ::trefoil_runtime::{launch, model};
+            #numbers
+            #entry
+            #bind
+            #(#plans)*
+        }
+    }
+}
+
+fn plan_names(compiled: &Compiled) -> Vec<String> {
+    compiled.plans.iter().map(|planned| format!("`{}`", planned.plan.name)).collect()
+}
+
+fn entry(compiled: &Compiled) -> TokenStream {
+    let (name, serves) = (&compiled.graph.name, &compiled.graph.serves);
+    let plans = compiled.plans.iter().map(|planned| plan_module(&planned.plan.name));
+    quote! {
+        /// The model, for devices of type `D`.
+        pub fn compiled<D: launch::Device>() -> model::CompiledModel<D> {
+            model::CompiledModel {
+                name: #name,
+                serves: &[#(#serves),*],
+                bind,
+                plans: const { &[#(#plans::plan()),*] },
+            }
+        }
+    }
+}
+
+/// Modules that name the numbers of all that a bound model has tables of.
+fn numbers(graph: &Graph, tables: &Tables) -> TokenStream {
+    let dims = numbers_of("dim", " Numbers of sizes in `BoundModel::dims`.", &quote!(usize), names(&graph.dims));
+    let params =
+        numbers_of("param", " Numbers of settings in `BoundModel::params`.", &quote!(usize), names(&graph.params));
+    let (sizes, settings) = (definitions("DIMS", &graph.dims), definitions("PARAMS", &graph.params));
+    let weights = tables.weights.iter().map(|(name, weight)| {
+        let pieces: Vec<_> = weight.pieces.iter().map(|piece| format!("`{}`", piece.tensor)).collect();
+        (name.clone(), pieces.join(", "))
+    });
+    let weights = numbers_of("weight", " Numbers of weights in `BoundModel::weights`.", &quote!(u16), weights);
+    let caches = tables
+        .caches
+        .iter()
+        .map(|(name, cache)| (name.clone(), format!("`{}` of block `{}`", cache.name, graph.blocks[cache.block].name)));
+    let caches = numbers_of("cache", " Numbers of caches in `BoundModel::caches`.", &quote!(u16), caches);
+    let angles = tables.angles.iter().map(|(name, angles)| {
+        (name.clone(), format!("heads of `{}`, base `{}`", angles.head, graph.params[angles.theta].name))
+    });
+    let angles = numbers_of("angles", " Numbers of rotary tables in `BoundModel::ropes`.", &quote!(u16), angles);
+    quote!(#dims #params #weights #caches #angles #sizes #settings)
+}
+
+fn names<I: Id>(table: &Table<I, Definition>) -> impl Iterator<Item = (Ident, String)> {
+    table.values().map(|definition| (constant(&definition.name), format!("`{}`", definition.value)))
+}
+
+/// The texts of definitions, which messages about a configuration quote.
+fn definitions<I: Id>(name: &str, table: &Table<I, Definition>) -> TokenStream {
+    let (name, number) = (constant(name), Literal::usize_unsuffixed(table.len()));
+    let entries = table.values().map(|definition| {
+        let (name, expression) = (&definition.name, definition.value.to_string());
+        quote!(model::Definition { name: #name, expression: #expression })
+    });
+    quote!(const #name: [model::Definition; #number] = [#(#entries),*];)
+}
+
+fn numbers_of(
+    module: &str,
+    doc: &str,
+    ty: &TokenStream,
+    entries: impl Iterator<Item = (Ident, String)>,
+) -> TokenStream {
+    let module = ident(module);
+    let numbers = entries.enumerate().map(|(number, (name, what))| {
+        let (doc, number) = (format!(" {what}."), Literal::usize_unsuffixed(number));
+        quote!(#[doc = #doc] pub const #name: #ty = #number;)
+    });
+    quote! {
+        #[doc = #doc]
+        pub mod #module {
+            #(#numbers)*
+        }
+    }
+}
