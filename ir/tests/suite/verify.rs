@@ -25,6 +25,9 @@ fn every_rule_has_a_file() {
     crate::guilty::check_codes("verify", "tf", include_str!("../../src/verify/mod.rs"));
 }
 
+/// Something a pass might do to a graph.
+type Change = fn(&mut Graph);
+
 /// A graph that keeps all rules, with its schedule.
 fn legal() -> Graph {
     parse(include_str!("../../../tests/files/verify/legal_scheduled.tf"))
@@ -55,7 +58,7 @@ fn ids_that_no_table_has_are_found_before_anything_looks_them_up() {
         launch_of(&mut graph).op = op.clone();
         assert_breaks_t2001(&graph, op.name());
     }
-    let breaks: [(&str, fn(&mut Graph)); 8] = [
+    let breaks: [(&str, Change); 8] = [
         ("output", |graph| graph.nodes[0].outputs = vec![ValueId::new(99)]),
         ("launched output", |graph| launch_of(graph).outputs = vec![ValueId::new(99)]),
         ("input", |graph| graph.inputs.push(ValueId::new(99))),
