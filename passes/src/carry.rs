@@ -17,8 +17,9 @@ use trefoil_ir::op::Op;
 use trefoil_ir::schedule::{Launch, Schedule};
 
 use crate::contents::{first_lost, overwrites_itself};
-use crate::program::{Program, Trace};
+use crate::program::Program;
 use crate::touch::Layout;
+use crate::trace::Trace;
 
 /// What the repeats of a graph carry from layer to layer.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,8 +10,9 @@ use trefoil_ir::ids::{BufferId, ValueId};
 use trefoil_ir::op::Op;
 use trefoil_ir::schedule::Launch;
 
-use crate::program::{Handover, Program, Site, SiteId, Trace};
+use crate::program::{Program, Site, SiteId};
 use crate::touch::{Layout, Spot, Thing, Touch};
+use crate::trace::{Handover, Trace};
 
 /// The first launch that reads something else than it means to, and what it means to read; of all buffers or of one.
 pub(crate) fn first_lost(

@@ -60,3 +60,4 @@ mod rewrite;
 mod stream_groups;
 mod sync;
 mod touch;
+mod trace;

@@ -7,19 +7,19 @@
 //!
 //! - What layers carry on (what the first takes, every layer takes and gives, and the last gives) has one home, since
 //!   layers are one text; `sync` has refused graphs where that cannot be.
-//! - An operator that can work in place ([`Op::in_place`]) does so where nothing else reads the old value later.
+//! - An operator that can work in place ([`trefoil_ir::op::Op::in_place`]) does so where nothing else reads the old value later.
 //! - Windows of columns live in what they are windows of.
 //! - Other values take the first buffer that is free for them, one of their own width before others, or a new one.
 //!   Widths are symbolic, and a buffer is as wide as its widest tenant, so sharing never costs memory.
 //!
-//! [`footprint`] tells what sharing saves.
+//! [`footprint()`] tells what sharing saves.
 
 mod footprint;
 
 use trefoil_ir::diag::Diagnostic;
 use trefoil_ir::dim::Dim;
 use trefoil_ir::graph::{Graph, SEQS, Stage};
-use trefoil_ir::ids::{BufferId, Id, ValueId};
+use trefoil_ir::ids::{BufferId, Id, Table, ValueId};
 use trefoil_ir::schedule::{Buffer, BufferRows, Home, Schedule};
 
 pub use footprint::{Footprint, footprint};
@@ -27,11 +27,12 @@ pub use footprint::{Footprint, footprint};
 use crate::carry::families;
 use crate::contents::{first_lost, in_place_of, overwrites_itself};
 use crate::pipeline::{Ctx, Pass};
-use crate::program::{Clashes, Program, Trace};
+use crate::program::Program;
 use crate::touch::{Layout, Spot, width_of};
+use crate::trace::{Clashes, Trace};
 
 /// The pass.
-pub struct Memory;
+pub(crate) struct Memory;
 
 impl Pass for Memory {
     fn name(&self) -> &'static str {
@@ -152,12 +153,12 @@ impl<'a> Placer<'a> {
         })
     }
 
-    fn buffers(&self) -> trefoil_ir::ids::Table<BufferId, Buffer> {
+    fn buffers(&self) -> Table<BufferId, Buffer> {
         let all = (0..self.layout.num_buffers()).map(BufferId::new);
         all.map(|buffer| Buffer { rows: self.rows(buffer), columns: self.widths(buffer) }).collect()
     }
 
-    fn homes(&self) -> trefoil_ir::ids::Table<ValueId, Option<Home>> {
+    fn homes(&self) -> Table<ValueId, Option<Home>> {
         let home = |spot: &Spot| Home { buffer: spot.buffer, column: spot.from.clone(), columns: spot.width.clone() };
         self.graph.values.ids().map(|value| self.layout.spot(value).map(home)).collect()
     }

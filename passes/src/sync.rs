@@ -7,7 +7,7 @@
 //! ordered against those of the next (whose cuts differ: there, all rows of a value meet); and when the stream that
 //! gives the result ends, all launches of the step are done.
 //!
-//! The method: unroll the program ([`crate::program`]) and go through it. At the first launch that may run too early,
+//! The method: unroll the program ([`crate::trace`]) and go through it. At the first launch that may run too early,
 //! link it to the latest launch it must follow on the other stream (a still later one could stand in for more links, and
 //! would make it wait for more); begin again. When nothing is left, take out each link that the others imply. One event is recorded after each launch that links start from, however many wait for it.
 //! A link into a repeated section from outside is waited for once, where the section begins.
@@ -24,8 +24,9 @@ use trefoil_ir::schedule::{Schedule, Section, Step};
 
 use crate::carry;
 use crate::pipeline::{Ctx, Pass};
-use crate::program::{Clashes, Move, Program, SiteId, Text, Trace};
+use crate::program::{Move, Program, SiteId, Text};
 use crate::touch::Layout;
+use crate::trace::{Clashes, Trace};
 
 /// The pass.
 pub(crate) struct Sync;
