@@ -175,6 +175,11 @@ impl EngineHandle {
     /// The order goes out with the call, not with the first poll of the future.
     pub fn shutdown(&self) -> impl Future<Output = Phase> + Send + 'static {
         self.door.tell(Command::ShutDown);
+        self.stopped()
+    }
+
+    /// Resolves when the engine's thread has ended, for whatever reason.
+    pub fn stopped(&self) -> impl Future<Output = Phase> + Send + 'static {
         self.reached(|phase| matches!(phase, Phase::Stopped(_)))
     }
 
