@@ -17,6 +17,8 @@
 //! - `weight: "mlp.up_proj"` is the tensor `mlp.up_proj.weight`, in a block below the block's `weights`; with
 //!   `bias: true`, a product also adds `mlp.up_proj.bias`. Nodes that name one tensor share it.
 //! - `tied: "model.embed_tokens"` names the weight used where the config ties the two, or the checkpoint lacks this one.
+//! - `scaling: Llama3(factor: …, low_freq_factor: …, high_freq_factor: …, original_context: …)` of a `Rope` names
+//!   settings, so that a config without scaling gives neutral values.
 //! - A block reads what it takes, its own values and the inputs of the step; the main body reads its own and the inputs.
 //! - The main body is: nodes, one or several chained `Repeat`s, nodes.
 //!

@@ -42,8 +42,9 @@
 //! | T3001… | launches that touch the same bytes are ordered: [`schedule`], asked when nothing else is wrong |
 //!
 //! Not checked: what only a config or a batch tells (that `heads` is a multiple of `kv_heads`, that quotients leave no
-//! rest, that cuts of different kinds rise together: the cuts of a real batch are clamped by who computes them); that a
-//! weight's tensors are in a checkpoint; that what a pass made computes what the porter wrote, which is for the oracle;
+//! rest, that cuts of different kinds rise together: the cuts of a real batch are clamped by who computes them); that
+//! sizes are over names the graph defines (the loader sees to that, and passes only combine them); that a weight's
+//! tensors are in a checkpoint; that what a pass made computes what the porter wrote, which is for the oracle;
 //! that names of nano-operations differ; values that nothing gives any more, which passes leave behind.
 
 pub mod schedule;
