@@ -130,7 +130,7 @@ impl<'a> Item<'a> {
         pages.key_block(page, self.kv_head, first_key % pages.page_tokens())
     }
 
-    /// Takes one key block into every row that sees any of it. The last tile fetches what will be read next.
+    /// Takes one key block into every row that sees any of it. The last tile fetches the next block.
     #[inline(always)]
     fn key_block<V: Vector>(&mut self, first_key: usize) {
         let keys = self.block(first_key);
@@ -145,9 +145,10 @@ impl<'a> Item<'a> {
             let tile = rows.start..rows.start + rows.len().div_ceil(tiles_left);
             rows.start = tile.end;
             let last = tiles_left == 1;
-            self.scores::<V>(keys, if last { values } else { keys }, tile.clone());
+            let ahead = if last { next } else { keys };
+            self.scores::<V>(keys, ahead, tile.clone());
             self.softmax::<V>(tile.clone(), visible);
-            self.weigh::<V>(values, if last { next } else { values }, tile, visible);
+            self.weigh::<V>(values, ahead.wrapping_add(self.operands.pages.key_bytes()), tile, visible);
         }
     }
 
