@@ -223,7 +223,9 @@ def make_tiny():
                         f"top_logits.{i}": top.values, f"greedy.{i}": cont.int()})
         texts.append({"prompt": p, "tokens": ids.tolist(), "greedy": cont.tolist(),
                       "greedy_text": tk.decode(cont), "greedy_min_gap": round(gap, 5)})
-    save_file({k: v.contiguous() for k, v in tensors.items()}, os.path.join(out, "golden.safetensors"))
+    golden_file = os.path.join(out, "golden.safetensors")
+    save_file({k: v.contiguous() for k, v in tensors.items()}, golden_file)
+    os.chmod(golden_file, 0o644)
     strings = []
     for s in STRINGS:
         ids = tk(s).input_ids

@@ -6,3 +6,5 @@
 
 pub mod goldens;
 pub mod oracle;
+pub mod random;
+pub mod steps;

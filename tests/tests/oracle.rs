@@ -55,7 +55,11 @@ fn the_oracle_agrees_with_transformers() {
 
 #[test]
 fn a_wrong_graph_is_noticed() {
-    let wrong = [("n2\": RmsNorm(x: \"h1\"", "n2\": RmsNorm(x: \"h\""), ("by: Silu", "by: Gelu"), ("rope_low\", high", "rope_high\", high")];
+    let wrong = [
+        ("n2\": RmsNorm(x: \"h1\"", "n2\": RmsNorm(x: \"h\""),
+        ("by: Silu", "by: Gelu"),
+        ("rope_low\", high", "rope_high\", high"),
+    ];
     for (right, wrong) in wrong {
         let text = LLAMA.replace(right, wrong);
         assert_ne!(text, LLAMA);

@@ -65,7 +65,8 @@ pub(super) fn attention(q: &Matrix, k: &Matrix, v: &Matrix, head: usize) -> Matr
             .enumerate()
             .flat_map(|(h, query)| {
                 let window = (h / group) * head..(h / group + 1) * head;
-                let scores = k.rows().take(number + 1).map(|key| dot(query, &key[window.clone()]) / (head as f64).sqrt());
+                let scores =
+                    k.rows().take(number + 1).map(|key| dot(query, &key[window.clone()]) / (head as f64).sqrt());
                 let weights = softmax(scores.collect());
                 let values = v.rows().map(|value| &value[window.clone()]);
                 weighted_sum(&weights, values, head)
@@ -118,8 +119,12 @@ mod tests {
 
     #[test]
     fn erf_at_known_points() {
-        for (x, erf) in [(0.0, 0.0), (0.5, 0.520_499_877_813_046_5), (1.0, 0.842_700_792_949_714_9), (-2.0, -0.995_322_265_018_952_7)]
-        {
+        for (x, erf) in [
+            (0.0, 0.0),
+            (0.5, 0.520_499_877_813_046_5),
+            (1.0, 0.842_700_792_949_714_9),
+            (-2.0, -0.995_322_265_018_952_7),
+        ] {
             assert!((error_function(x) - erf).abs() < 1e-12, "{x}");
         }
     }

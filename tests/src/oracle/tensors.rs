@@ -53,7 +53,9 @@ impl Tensors {
 fn widen(dtype: Dtype, bytes: &[u8]) -> Vec<f64> {
     let pairs = || bytes.chunks_exact(2).map(|pair| [pair[0], pair[1]]);
     match dtype {
-        Dtype::F32 => bytes.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]]).into()).collect(),
+        Dtype::F32 => {
+            bytes.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]]).into()).collect()
+        }
         Dtype::BF16 => pairs().map(|pair| bf16::from_le_bytes(pair).into()).collect(),
         Dtype::F16 => pairs().map(|pair| f16::from_le_bytes(pair).into()).collect(),
         Dtype::I64 => Vec::new(),
