@@ -319,6 +319,25 @@ fn the_newest_gives_way_and_begins_again_with_its_tokens() {
 }
 
 #[test]
+fn a_decode_that_waits_for_pages_is_not_taken_for_a_prefill() {
+    let pages_of_one = Capacity { page_tokens: 1, num_pages: 38, max_num_seqs: 5, ..capacity() };
+    let mut bench = Bench::new(pages_of_one, 2);
+    (0..4).for_each(|_| bench.submit(1, 5));
+    bench.submit(30, 5);
+    bench.form();
+    bench.form();
+    bench.collect(&[1]);
+    // The fourth gives back two pages, of which the third gets none; those of the fifth come one step later.
+    bench.cancel(3);
+    bench.form();
+    bench.collect(&[1]);
+    bench.cancel(3);
+    let formed = bench.batcher.next_step();
+    assert_eq!(formed.sequences, [SequenceId(0), SequenceId(1)]);
+    assert_eq!(formed.preempted, []);
+}
+
+#[test]
 fn a_newcomer_is_not_admitted_to_be_preempted() {
     let pressed = Capacity { num_pages: 40, max_num_seqs: 16, max_num_batched_tokens: 32, ..capacity() };
     let mut bench = Bench::new(pressed, 2);
