@@ -252,7 +252,7 @@ fn a_head_is_tied_where_the_configuration_says_so_or_the_tensor_is_absent() {
 
 #[test]
 fn types_are_kept_or_changed_as_asked() {
-    let values = [1.0, -2.5, 3.141_592_7, 65504.0, 1e-7, 0.0, -0.1, 7.0f32];
+    let values = [1.0, -2.5, 3.1, 65504.0, 1e-7, 0.0, -0.1, 7.0f32];
     let bf16s = values.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect();
     let f16s = values.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect();
     let f32s = values.iter().flat_map(|x| x.to_le_bytes()).collect();
