@@ -74,8 +74,8 @@ fn bind(compiled: &Compiled, tables: &Tables) -> TokenStream {
 
 /// A field of a structure, in short form where the value has its name.
 fn field(name: &str, value: &TokenStream) -> TokenStream {
-    let name = format_ident!("{name}");
-    if value.to_string() == name.to_string() { quote!(#name) } else { quote!(#name: #value) }
+    let field = format_ident!("{name}");
+    if value.to_string() == name { quote!(#field) } else { quote!(#field: #value) }
 }
 
 fn expect(expectation: &Expectation) -> TokenStream {

@@ -29,7 +29,10 @@ impl Parse for Invocation {
         let plans: Vec<_> = Punctuated::<LitStr, Token![,]>::parse_terminated(&list)?.into_iter().collect();
         input.parse::<Option<Token![,]>>()?;
         if plans.is_empty() {
-            return Err(list.error("a model needs at least one plan, such as \"plans/sequential.ron\""));
+            return Err(syn::Error::new(
+                list.span(),
+                "a model needs at least one plan, such as \"plans/sequential.ron\"",
+            ));
         }
         Ok(Self { graph, plans })
     }

@@ -96,70 +96,70 @@ impl<'a> Body<'a> {
 
     /// The device's method for an operator, and its arguments.
     fn call(&self, launch: &Launch) -> (Ident, TokenStream) {
-        let read = |value: ValueId| self.read(launch, value);
-        let out = |number: usize| self.write(launch, number);
-        let (method, arguments) = match launch.op {
+        let x = |value: ValueId| self.read(launch, value);
+        let out = |number: usize| ("out", self.write(launch, number));
+        let weight = |id: WeightId| ("weight", self.weight(id));
+        match launch.op {
             Op::Embed { ids, weight } => {
-                let (ids, table, out) = (self.table(ids), self.weight(weight), out(0));
-                ("embed", quote!(launch::Embed { ids: #ids, table: #table, out: #out }))
+                call("embed", "Embed", [("ids", self.table(ids)), ("table", self.weight(weight)), out(0)])
             }
-            Op::RmsNorm { x, weight, eps } => {
-                let (x, weight, eps, out) = (read(x), self.weight(weight), self.param(eps), out(0));
-                ("rms_norm", quote!(launch::RmsNorm { x: #x, weight: #weight, eps: #eps as f32, out: #out }))
+            Op::RmsNorm { x: from, weight: id, eps } => {
+                call("rms_norm", "RmsNorm", [("x", x(from)), weight(id), ("eps", self.eps(eps)), out(0)])
             }
-            Op::AddRmsNorm { a, b, weight, eps } => {
-                let (a, b, weight, eps) = (read(a), read(b), self.weight(weight), self.param(eps));
-                let (sum, out) = (out(0), out(1));
-                let arguments = quote!(a: #a, b: #b, weight: #weight, eps: #eps as f32, sum: #sum, out: #out);
-                ("add_rms_norm", quote!(launch::AddRmsNorm { #arguments }))
+            Op::AddRmsNorm { a, b, weight: id, eps } => {
+                let sum = ("sum", self.write(launch, 0));
+                let fields = [("a", x(a)), ("b", x(b)), weight(id), ("eps", self.eps(eps)), sum, out(1)];
+                call("add_rms_norm", "AddRmsNorm", fields)
             }
-            Op::Linear { x, weight, bias } => {
-                let (x, weight, out) = (read(x), self.weight(weight), out(0));
-                let bias = bias.map_or(quote!(None), |bias| {
-                    let bias = self.weight(bias);
-                    quote!(Some(#bias))
-                });
-                ("linear", quote!(launch::Linear { x: #x, weight: #weight, bias: #bias, out: #out }))
+            Op::Linear { x: from, weight: id, bias } => {
+                call("linear", "Linear", [("x", x(from)), weight(id), ("bias", self.bias(bias)), out(0)])
             }
-            Op::Rope { x, pos, ref head, .. } => {
-                let (x, positions, head, out) = (read(x), self.table(pos), self.size(head), out(0));
-                let table = self.angles(&launch.op);
-                let arguments = quote!(x: #x, positions: #positions, table: #table, head: #head as u32, out: #out);
-                ("rope", quote!(launch::Rope { #arguments }))
+            Op::Rope { x: from, pos, ref head, .. } => {
+                let (positions, table, head) = (self.table(pos), self.angles(&launch.op), self.size(head));
+                let head = ("head", quote!(#head as u32));
+                call("rope", "Rope", [("x", x(from)), ("positions", positions), ("table", table), head, out(0)])
             }
             Op::KvWrite { k, v, cache } => {
-                let (k, v, cache) = (read(k), read(v), self.cache(cache));
-                ("kv_write", quote!(launch::KvWrite { k: #k, v: #v, cache: #cache }))
+                call("kv_write", "KvWrite", [("k", x(k)), ("v", x(v)), ("cache", self.cache(cache))])
             }
-            Op::DecodeAttention { q, cache, mask: Mask::Causal } => {
-                ("decode_attention", self.attention(launch, q, cache))
-            }
-            Op::PrefillAttention { q, cache, mask: Mask::Causal } => {
-                ("prefill_attention", self.attention(launch, q, cache))
-            }
-            Op::Add { a, b } => {
-                let (a, b, out) = (read(a), read(b), out(0));
-                ("add", quote!(launch::Add { a: #a, b: #b, out: #out }))
-            }
+            Op::DecodeAttention { q, cache, mask } => call(
+                "decode_attention",
+                "Attention",
+                [("q", x(q)), self.cached(cache), self.scale(cache, mask), out(0)],
+            ),
+            Op::PrefillAttention { q, cache, mask } => call(
+                "prefill_attention",
+                "Attention",
+                [("q", x(q)), self.cached(cache), self.scale(cache, mask), out(0)],
+            ),
+            Op::Add { a, b } => call("add", "Add", [("a", x(a)), ("b", x(b)), out(0)]),
             Op::GatedMul { gate, up, by } => {
-                let (gate, up, by, out) = (read(gate), read(up), activation(by), out(0));
-                ("gated_mul", quote!(launch::GatedMul { gate: #gate, up: #up, by: #by, out: #out }))
+                call("gated_mul", "GatedMul", [("gate", x(gate)), ("up", x(up)), ("by", activation(by)), out(0)])
             }
-            Op::Rows { x, at } => {
-                let (x, at, out) = (read(x), self.table(at), out(0));
-                ("rows", quote!(launch::Rows { x: #x, at: #at, out: #out }))
-            }
+            Op::Rows { x: from, at } => call("rows", "Rows", [("x", x(from)), ("at", self.table(at)), out(0)]),
             Op::Attention { .. } | Op::Repeat { .. } | Op::Columns { .. } => {
-                ("nothing", impossible(&format!("no device launches {}", launch.op.name())))
+                (format_ident!("nothing"), impossible(&format!("no device launches {}", launch.op.name())))
             }
-        };
-        (format_ident!("{method}"), arguments)
+        }
     }
 
-    fn attention(&self, launch: &Launch, q: ValueId, cache: CacheId) -> TokenStream {
-        let (q, out, head) = (self.read(launch, q), self.write(launch, 0), self.size(&self.graph.caches[cache].head));
-        let cache = self.cache(cache);
-        quote!(launch::Attention { q: #q, cache: #cache, scale: 1.0 / (#head as f32).sqrt(), out: #out })
+    fn bias(&self, bias: Option<WeightId>) -> TokenStream {
+        bias.map_or(quote!(None), |bias| {
+            let bias = self.weight(bias);
+            quote!(Some(#bias))
+        })
+    }
+
+    fn cached(&self, cache: CacheId) -> (&'static str, TokenStream) {
+        ("cache", self.cache(cache))
+    }
+
+    /// Scores of a head of width n are scaled by 1/√n (Vaswani et al. 2017, section 3.2.1).
+    fn scale(&self, cache: CacheId, mask: Mask) -> (&'static str, TokenStream) {
+        let head = self.size(&self.graph.caches[cache].head);
+        match mask {
+            Mask::Causal => ("scale", quote!(1.0 / (#head as f32).sqrt())),
+        }
     }
 
     fn read(&self, launch: &Launch, value: ValueId) -> TokenStream {
@@ -259,9 +259,9 @@ impl<'a> Body<'a> {
         plain(dim)
     }
 
-    fn param(&self, id: ParamId) -> TokenStream {
+    fn eps(&self, id: ParamId) -> TokenStream {
         let param = param(self.graph, id);
-        quote!(bound.params[#param])
+        quote!(bound.params[#param] as f32)
     }
 
     fn stream(&self, id: StreamId) -> TokenStream {
@@ -304,6 +304,16 @@ impl<'a> Body<'a> {
             other => impossible(&format!("`{other}` is no table of a step")),
         }
     }
+}
+
+/// A method of the device, and the structure of its arguments.
+fn call<const N: usize>(method: &str, arguments: &str, fields: [(&str, TokenStream); N]) -> (Ident, TokenStream) {
+    let arguments = format_ident!("{arguments}");
+    let fields = fields.into_iter().map(|(name, value)| {
+        let name = format_ident!("{name}");
+        quote!(#name: #value)
+    });
+    (format_ident!("{method}"), quote!(launch::#arguments { #(#fields),* }))
 }
 
 fn activation(by: Activation) -> TokenStream {

@@ -7,10 +7,10 @@
 use std::collections::BTreeSet;
 
 use proc_macro2::{Literal, TokenStream};
-use quote::quote;
+use quote::{ToTokens, quote};
 use trefoil_ir::dim::{Dim, DimFactor, Expr, Operator};
 use trefoil_ir::graph::Graph;
-use trefoil_ir::ids::{Id, ParamId};
+use trefoil_ir::ids::ParamId;
 
 use crate::names::{constant, ident};
 
@@ -50,19 +50,9 @@ pub(crate) fn quantity(expr: &Expr, kind: Kind<'_>) -> TokenStream {
 /// What stands between the parentheses of `or`, which takes plain numbers too.
 fn choice(expr: &Expr, kind: Kind<'_>) -> TokenStream {
     match (expr, kind) {
-        (Expr::Number(number), Kind::Setting(_)) => Literal::f64_unsuffixed(*number).into_token(),
-        (Expr::Number(number), Kind::Size) => Literal::u64_suffixed(*number as u64).into_token(),
+        (Expr::Number(number), Kind::Setting(_)) => Literal::f64_unsuffixed(*number).into_token_stream(),
+        (Expr::Number(number), Kind::Size) => Literal::u64_suffixed(*number as u64).into_token_stream(),
         (Expr::Step | Expr::Name(_) | Expr::Config(_) | Expr::Binary(..) | Expr::First(_), _) => quantity(expr, kind),
-    }
-}
-
-trait IntoToken {
-    fn into_token(self) -> TokenStream;
-}
-
-impl IntoToken for Literal {
-    fn into_token(self) -> TokenStream {
-        quote!(#self)
     }
 }
 
@@ -96,13 +86,13 @@ fn sign(operator: Operator) -> TokenStream {
 
 /// A size whose names are in scope as `usize`.
 pub(crate) fn plain(dim: &Dim) -> TokenStream {
-    arithmetic(dim, &|number| Literal::u64_unsuffixed(number).into_token())
+    arithmetic(dim, &|number| Literal::u64_unsuffixed(number).into_token_stream())
 }
 
 /// A size whose names are in scope as quantities.
 pub(crate) fn checked(dim: &Dim) -> TokenStream {
     arithmetic(dim, &|number| {
-        let number = Literal::u64_suffixed(number).into_token();
+        let number = Literal::u64_suffixed(number).into_token_stream();
         quote!(Quantity::from(#number))
     })
 }
@@ -164,6 +154,5 @@ pub(crate) fn locals<'a>(graph: &Graph, sizes: impl IntoIterator<Item = &'a Dim>
 /// The number of a setting among the bound model's.
 pub(crate) fn param(graph: &Graph, id: ParamId) -> TokenStream {
     let name = constant(&graph.params[id].name);
-    debug_assert!(id.index() < graph.params.len());
     quote!(param::#name)
 }

@@ -1,0 +1,5 @@
+//! An invocation without plans.
+
+trefoil_macro::compile_model!("right.ron", plans: []);
+
+fn main() {}
