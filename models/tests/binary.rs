@@ -159,9 +159,12 @@ fn a_trace_shows_streams_launches_and_nano_batches() {
     done(&[&arguments[..], &["--num-prompts", "8", "--input-len", "40", "--output-len", "8"]].concat());
     let trace: Value = serde_json::from_str(&fs::read_to_string(Path::new(&trace)).expect("a trace")).expect("JSON");
     let events = trace["traceEvents"].as_array().expect("a list of events");
-    let lanes: Vec<_> = events.iter().filter(|event| event["name"] == "thread_name").map(|event| &event["args"]["name"]).collect();
+    let lanes: Vec<_> =
+        events.iter().filter(|event| event["name"] == "thread_name").map(|event| &event["args"]["name"]).collect();
     assert!(lanes.contains(&&json!("compute")) && lanes.contains(&&json!("memory")), "{lanes:?}");
-    let attention = events.iter().filter(|event| event["name"].as_str().is_some_and(|name| name.starts_with("attn_decode")));
-    let nano_batches: std::collections::BTreeSet<_> = attention.map(|event| event["args"]["nano_batch"].as_u64()).collect();
+    let attention =
+        events.iter().filter(|event| event["name"].as_str().is_some_and(|name| name.starts_with("attn_decode")));
+    let nano_batches: std::collections::BTreeSet<_> =
+        attention.map(|event| event["args"]["nano_batch"].as_u64()).collect();
     assert_eq!(nano_batches.len(), 2, "{nano_batches:?}");
 }
