@@ -7,7 +7,8 @@
 //!
 //! - What layers carry on (what the first takes, every layer takes and gives, and the last gives) has one home, since
 //!   layers are one text; `sync` has refused graphs where that cannot be.
-//! - An operator that can work in place ([`trefoil_ir::op::Op::in_place`]) does so where nothing else reads the old value later.
+//! - An operator that can work in place ([`trefoil_ir::op::Op::in_place`]) does so where nothing else reads the old value
+//!   later.
 //! - Windows of columns live in what they are windows of.
 //! - Other values take the first buffer that is free for them, one of their own width before others, or a new one.
 //!   Widths are symbolic, and a buffer is as wide as its widest tenant, so sharing never costs memory.

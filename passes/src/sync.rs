@@ -1,5 +1,5 @@
-//! Puts records and waits into a schedule that has only launches: enough to rule out every race, and none that could be
-//! left out.
+//! Puts records and waits into a schedule that has only launches: enough to rule out every race, and none that could
+//! be left out.
 //!
 //! Two launches must be ordered when they touch the same rows and columns of a value, or the same layer of a cache, and
 //! one of them writes. What repeats carry on is one place; all other values are apart here, and `memory` later lets
@@ -9,8 +9,9 @@
 //!
 //! The method: unroll the program ([`crate::trace`]) and go through it. At the first launch that may run too early,
 //! link it to the latest launch it must follow on the other stream (a still later one could stand in for more links, and
-//! would make it wait for more); begin again. When nothing is left, take out each link that the others imply. One event is recorded after each launch that links start from, however many wait for it.
-//! A link into a repeated section from outside is waited for once, where the section begins.
+//! would make it wait for more); begin again. When nothing is left, take out each link that the others imply. One event
+//! is recorded after each launch that links start from, however many wait for it. A link into a repeated section from
+//! outside is waited for once, where the section begins.
 //!
 //! Events order accesses, and cannot bring back a value that is written over before its last reader in any order: see
 //! [`crate::carry`] for the graphs that are refused.
@@ -75,12 +76,14 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn fewest_links(&self) -> BTreeSet<Link> {
         let mut links = BTreeSet::new();
-        let mut added = vec![];
         while let Some(link) = self.first_gap(&links) {
             links.insert(link);
-            added.push(link);
         }
-        for link in added {
+        self.without_implied(links)
+    }
+
+    fn without_implied(&self, mut links: BTreeSet<Link>) -> BTreeSet<Link> {
+        for link in links.clone() {
             links.remove(&link);
             if self.first_gap(&links).is_some() {
                 links.insert(link);
@@ -191,5 +194,56 @@ fn emit_step(program: &Program, events: &[EventId], step: &Move) -> Option<Step>
         Move::Launch(site) => program.site(site).launch.map(|launch| Step::Launch(launch.clone())),
         Move::Record(stream, event) => number(event).map(|event| Step::Record { stream, event }),
         Move::Wait(stream, event) => number(event).map(|event| Step::Wait { stream, event }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use trefoil_ir::graph::Value;
+    use trefoil_ir::ids::StreamId;
+    use trefoil_ir::op::Op;
+    use trefoil_ir::schedule::Launch;
+
+    use super::*;
+    use crate::pipeline::run_until;
+    use crate::plan::Plan;
+
+    fn ordered() -> Graph {
+        let graph = trefoil_ir::load::load("llama", include_str!("../../models/graphs/llama.ron")).unwrap();
+        let plan = Plan::load("overlap-2", include_str!("../../models/plans/overlap-2.ron")).unwrap();
+        run_until(graph, &plan, "order").unwrap()
+    }
+
+    #[test]
+    fn implied_links_are_taken_out() {
+        let graph = ordered();
+        let program = Program::of(&graph, graph.schedule.as_ref().unwrap());
+        let planner = Planner { clashes: Clashes::of(&program, &Layout::apart(&graph)), program: &program };
+        let fewest = planner.fewest_links();
+        assert_eq!(fewest.len(), 4);
+
+        let (first, last) = (SiteId(0), SiteId(program.sites.len() - 1));
+        let attention = fewest.first().unwrap().to;
+        let mut more = fewest.clone();
+        more.extend([Link { from: first, to: attention }, Link { from: attention, to: last }]);
+        assert_eq!(more.len(), 6);
+        assert_eq!(planner.without_implied(more), fewest);
+    }
+
+    #[test]
+    fn what_nothing_reads_is_done_when_the_step_ends() {
+        let mut graph = ordered();
+        let Some(Section::Once(head)) = graph.schedule.as_mut().unwrap().sections.last_mut() else { panic!("no head") };
+        let Step::Launch(norm) = head[0].clone() else { panic!("no launch") };
+        assert!(matches!(norm.op, Op::RmsNorm { .. }));
+        let unread = graph.values.push(Value { name: "unread".into(), ..graph.values[norm.outputs[0]].clone() });
+        let stream = StreamId::new(1);
+        head.push(Step::Launch(Launch { node: "unread".into(), outputs: vec![unread], stream, ..norm }));
+
+        let with_events = synchronise(&graph, graph.schedule.as_ref().unwrap());
+        let Some(Section::Once(head)) = with_events.sections.last() else { panic!("no head") };
+        let Some(Step::Wait { stream: waiting, event }) = head.last() else { panic!("{head:?}") };
+        assert_eq!(*waiting, StreamId::new(0));
+        assert!(head.contains(&Step::Record { stream, event: *event }), "{head:?}");
     }
 }
