@@ -1,3 +1,5 @@
+//! Loading: every fault of a file, on checkpoints made in the test.
+
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;

@@ -1,3 +1,5 @@
+//! Streams and events: order within a stream, events as CUDA has them, and random programs against one after another.
+
 use std::ops::Range;
 use std::time::Duration;
 
