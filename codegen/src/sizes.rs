@@ -26,10 +26,10 @@ pub(crate) enum Kind<'a> {
 /// An expression over the configuration and what was defined before.
 pub(crate) fn quantity(expr: &Expr, kind: Kind<'_>) -> TokenStream {
     match expr {
-        Expr::Step => quote!(Quantity::Unknown),
+        Expr::Step => quote!(model::Quantity::Unknown),
         Expr::Number(_) => {
             let number = choice(expr, kind);
-            quote!(Quantity::from(#number))
+            quote!(model::Quantity::from(#number))
         }
         Expr::Name(name) => named(name, kind),
         Expr::Config(path) => quote!(read.key(#path)),
@@ -93,7 +93,7 @@ pub(crate) fn plain(dim: &Dim) -> TokenStream {
 pub(crate) fn checked(dim: &Dim) -> TokenStream {
     arithmetic(dim, &|number| {
         let number = Literal::u64_suffixed(number).into_token_stream();
-        quote!(Quantity::from(#number))
+        quote!(model::Quantity::from(#number))
     })
 }
 
