@@ -309,6 +309,20 @@ fn progress_rises_to_the_whole() {
 }
 
 #[test]
+fn progress_counts_a_large_matrix_in_parts() {
+    let seen = Mutex::new(Vec::new());
+    let progress = |done, _| seen.lock().unwrap().push(done);
+    let pieces = vec![Piece { tensor: "w".into(), tied: None, rows: 1500 }];
+    let spec = WeightSpec { role: WeightRole::Matrix, pieces, columns: 1024, layers: None };
+    let options = LoadOptions { dtype: WeightDtype::Float32, progress: &progress, ..QUIET };
+    let total = random(&[spec], options, 1).num_bytes() as u64;
+    let mut seen = seen.into_inner().unwrap();
+    seen.sort_unstable();
+    // Two parts, the last of which makes it whole, and the closing notice.
+    assert!(seen.len() == 3 && seen[0] < total && seen[1..] == [total, total], "{seen:?} of {total}");
+}
+
+#[test]
 fn random_weights_have_the_right_shapes_and_follow_the_seed() {
     let of = |seed, num_threads| random(&specs(), LoadOptions { num_threads, ..QUIET }, seed);
     let weights = of(1, 2);
