@@ -84,3 +84,24 @@ pub fn render_all(mistakes: &[Diagnostic], file: &str, source: &str) -> String {
     let _ = writeln!(text, "{count} mistake{} in {file}", if count == 1 { "" } else { "s" });
     text
 }
+
+/// The candidate that `found` was probably meant to be: one that differs by a slip or two, or that it abbreviates or is
+/// abbreviated by.
+pub fn meant<'c>(found: &str, candidates: &[&'c str]) -> Option<&'c str> {
+    let most = match found.chars().count() {
+        0 | 1 => 0,
+        length => (length / 3).max(1),
+    };
+    let key = |candidate: &str| {
+        let distance = strsim::damerau_levenshtein(found, candidate);
+        (distance, candidate.len().abs_diff(found.len()))
+    };
+    let near =
+        candidates.iter().copied().filter(|candidate| key(candidate).0 <= most).min_by_key(|candidate| key(candidate));
+    let abbreviated = candidates.iter().copied().filter(|candidate| abbreviates(found, candidate));
+    near.or_else(|| abbreviated.min_by_key(|candidate| key(candidate).1))
+}
+
+fn abbreviates(a: &str, b: &str) -> bool {
+    a.len().min(b.len()) > 1 && (a.starts_with(b) || b.starts_with(a))
+}

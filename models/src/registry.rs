@@ -1,5 +1,6 @@
 //! The models compiled into this binary, and which of them serves a checkpoint.
 
+use trefoil_ir::diag::meant;
 use trefoil_runtime::checkpoint::{CheckpointError, Config};
 use trefoil_runtime::launch::Device;
 use trefoil_runtime::model::CompiledModel;
@@ -59,7 +60,11 @@ fn by_name<D: Device>(name: &str) -> Result<CompiledModel<D>, RegistryError> {
     let models = all::<D>();
     let known: Vec<_> = models.iter().map(|model| model.name).collect();
     let found = models.into_iter().find(|model| model.name == name);
-    found.ok_or_else(|| RegistryError::UnknownGraph { name: name.to_owned(), nearest: nearest(name, &known), known })
+    found.ok_or_else(|| RegistryError::UnknownGraph {
+        name: name.to_owned(),
+        nearest: meant(name, &known).map(str::to_owned),
+        known,
+    })
 }
 
 fn by_architecture<D: Device>(architectures: &[&str]) -> Result<CompiledModel<D>, RegistryError> {
@@ -69,15 +74,7 @@ fn by_architecture<D: Device>(architectures: &[&str]) -> Result<CompiledModel<D>
         return Ok(models.swap_remove(found));
     }
     let served: Vec<_> = models.iter().flat_map(|model| model.serves).copied().collect();
-    let nearest = architectures.iter().find_map(|architecture| nearest(architecture, &served));
+    let nearest = architectures.iter().find_map(|architecture| meant(architecture, &served)).map(str::to_owned);
     let architectures = architectures.iter().map(|&name| name.to_owned()).collect();
     Err(RegistryError::UnknownArchitecture { architectures, served, nearest })
-}
-
-/// The known name that is spelled most alike, if it is alike at all.
-fn nearest(name: &str, known: &[&str]) -> Option<String> {
-    const ALIKE: f64 = 0.7;
-    let scored = known.iter().map(|other| (strsim::normalized_damerau_levenshtein(name, other), *other));
-    let best = scored.filter(|(likeness, _)| *likeness >= ALIKE).max_by(|a, b| a.0.total_cmp(&b.0))?;
-    Some(best.1.to_owned())
 }

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use trefoil_ir::diag::Diagnostic;
+use trefoil_ir::diag::{Diagnostic, meant};
 use trefoil_ir::graph::{Graph, Stage};
 use trefoil_ir::verify;
 
-use crate::plan::{Plan, nearest};
+use crate::plan::Plan;
 use crate::{fuse, lower, memory, nano_batch, order, stream_groups, sync};
 
 /// One step from the porter's graph towards the launch schedule.
@@ -124,7 +124,7 @@ impl fmt::Display for PassError {
         match self {
             PassError::UnknownPass { name, known } => {
                 write!(f, "there is no pass `{name}`; the passes are {}", known.join(", "))?;
-                nearest(name, known.iter().copied()).map_or(Ok(()), |near| write!(f, " (did you mean `{near}`?)"))
+                meant(name, known).map_or(Ok(()), |near| write!(f, " (did you mean `{near}`?)"))
             }
             PassError::WrongStage { pass, needs, found } => {
                 write!(f, "pass `{pass}` takes graphs of stage {needs:?}, and this one is {found:?}")

@@ -38,7 +38,7 @@ mod source;
 
 use std::fmt;
 
-use trefoil_ir::diag::{Diagnostic, Place};
+use trefoil_ir::diag::{Diagnostic, Place, meant};
 use trefoil_ir::graph::{Graph, Node, Point};
 use trefoil_ir::ids::{PointId, StreamId};
 use trefoil_ir::schedule::Streams;
@@ -197,16 +197,9 @@ pub(crate) fn unknown_targets<T>(rules: &[Rule<T>], graph: &Graph) -> Vec<Diagno
     rules.iter().filter_map(mistake).collect()
 }
 
-/// The name most like `found`, if one is like it.
-pub(crate) fn nearest<'a>(found: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let distances = names.map(|name| (strsim::damerau_levenshtein(found, name), name));
-    let most = (found.chars().count() / 3).max(1);
-    distances.filter(|(distance, _)| *distance <= most).min_by_key(|(distance, _)| *distance).map(|(_, name)| name)
-}
-
 /// A help line: the name most like `found`, or all there are.
 pub(crate) fn suggestion<'a>(found: &str, names: impl Iterator<Item = &'a str> + Clone) -> String {
-    if let Some(near) = nearest(found, names.clone()) {
+    if let Some(near) = meant(found, &names.clone().collect::<Vec<_>>()) {
         return format!("did you mean `{near}`?");
     }
     let mut all: Vec<_> = names.map(|name| format!("`{name}`")).collect();

@@ -2,7 +2,7 @@
 
 use ron::error::Error;
 
-use crate::diag::{Diagnostic, Place};
+use crate::diag::{Diagnostic, Place, meant};
 
 /// What ron and serde found wrong, in our words.
 pub(super) fn of_form(error: Error, place: Place) -> Diagnostic {
@@ -60,26 +60,6 @@ pub(super) fn suggest<'c>(found: &str, candidates: impl IntoIterator<Item = &'c 
         None if candidates.is_empty() => "nothing is known here yet: define it above".to_owned(),
         None => format!("known here: {}", list(&candidates)),
     }
-}
-
-/// The candidate that differs by a slip or two, or that one of the two abbreviates.
-fn meant<'c>(found: &str, candidates: &[&'c str]) -> Option<&'c str> {
-    let most = match found.chars().count() {
-        0 | 1 => 0,
-        length => (length / 3).max(1),
-    };
-    let key = |candidate: &str| {
-        let distance = strsim::damerau_levenshtein(found, candidate);
-        (distance, candidate.len().abs_diff(found.len()))
-    };
-    let near =
-        candidates.iter().copied().filter(|candidate| key(candidate).0 <= most).min_by_key(|candidate| key(candidate));
-    let abbreviated = candidates.iter().copied().filter(|candidate| abbreviates(found, candidate));
-    near.or_else(|| abbreviated.min_by_key(|candidate| key(candidate).1))
-}
-
-fn abbreviates(a: &str, b: &str) -> bool {
-    a.len().min(b.len()) > 1 && (a.starts_with(b) || b.starts_with(a))
 }
 
 fn list(names: &[&str]) -> String {

@@ -1,5 +1,7 @@
 //! The compiled code, run against a device that writes down what it is told.
 
+#![allow(clippy::single_range_in_vec_init, reason = "a list of layer ranges may hold one")]
+
 mod bind;
 mod launches;
 mod pattern;

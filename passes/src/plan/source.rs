@@ -9,9 +9,7 @@ use ron::Options;
 use ron::extensions::Extensions;
 use ron::value::RawValue;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use trefoil_ir::diag::{Diagnostic, Place};
-
-use super::nearest;
+use trefoil_ir::diag::{Diagnostic, Place, meant};
 
 /// A piece of the text that is well-formed RON.
 #[derive(Debug, Clone, Copy)]
@@ -118,7 +116,7 @@ fn mistake_of_form(error: &ron::Error, place: Place) -> Diagnostic {
     let mistake = Diagnostic::new("T1001", place, error.to_string());
     match error {
         NoSuchStructField { expected, found, .. } | NoSuchEnumVariant { expected, found, .. } => {
-            match nearest(found, expected.iter().copied()) {
+            match meant(found, expected) {
                 Some(near) => mistake.help(format!("did you mean `{near}`?")),
                 None => mistake,
             }
