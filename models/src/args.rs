@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
-#[command(name = "trefoil", version, about, long_about = None, after_help = EXIT_CODES, max_term_width = 110)]
+#[command(name = "trefoil", version, about = "Serves language models compiled from graphs", long_about = None, after_help = EXIT_CODES, max_term_width = 110)]
 pub(crate) struct CommandLine {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
