@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
+use serde_json::Value;
 
 /// The folders with a checkpoint of their own and goldens for it.
 pub const MODELS: &[&str] = &["llama2", "llama3", "llama3_1", "llama3_2"];
@@ -30,6 +31,15 @@ impl Sequence {
 /// The folder of a model.
 pub fn folder(model: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("parity").join(model)
+}
+
+/// A checkpoint's `config.json`.
+///
+/// # Panics
+/// If there is none, or it is not JSON.
+pub fn config(folder: &Path) -> Value {
+    let text = std::fs::read_to_string(folder.join("config.json")).expect("a config.json");
+    serde_json::from_str(&text).expect("JSON")
 }
 
 /// The sequences of a model with the logits called `kind` (`logits`, `logits_bf16_weights`).

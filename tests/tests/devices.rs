@@ -1,9 +1,6 @@
 //! The device suite: fresh random batches, every plan and thread count against the sequential plan, bit for bit, and
 //! against the oracle.
 
-use serde_json::Value;
-use trefoil_ir::bind::bind;
-use trefoil_ir::graph::Literal;
 use trefoil_runtime::weights::WeightDtype;
 use trefoil_tests::goldens;
 use trefoil_tests::oracle::{Oracle, Tensors};
@@ -58,17 +55,8 @@ fn random_sequences_agree_with_the_oracle() {
     let graph = trefoil_ir::load::load("llama", LLAMA).expect("llama.ron loads");
     for model in goldens::MODELS {
         let folder = goldens::folder(model);
-        let text = std::fs::read_to_string(folder.join("config.json")).expect("a config.json");
-        let config: Value = serde_json::from_str(&text).expect("JSON");
-        let lookup = |key: &str| match key.split('.').try_fold(&config, |value, key| value.get(key))? {
-            Value::Bool(value) => Some(Literal::Bool(*value)),
-            Value::Number(value) => value.as_f64().map(Literal::Number),
-            Value::String(value) => Some(Literal::Text(value.clone())),
-            Value::Null | Value::Array(_) | Value::Object(_) => None,
-        };
-        let sizes = bind(&graph, &lookup).expect("a config that the graph serves");
         let tensors = Tensors::of_folder(&folder, |name| name.starts_with("model"));
-        let oracle = Oracle::new(&graph, sizes, config["tie_word_embeddings"] == Value::Bool(true), &tensors);
+        let oracle = Oracle::new(&graph, &goldens::config(&folder), &tensors);
         let cuts = random_cuts(&mut random, 128);
         let mut executor = steps::executor(&folder, &Setting::plain("overlap-2"));
         let found = steps::logits(&mut executor, &cuts);

@@ -1,37 +1,19 @@
 //! The oracle itself: against Hugging Face transformers, and as the judge of the passes that rewrite graphs.
 
-use std::path::Path;
-
-use serde_json::Value;
-use trefoil_ir::bind::{Bound, bind};
-use trefoil_ir::graph::{Graph, Literal};
+use trefoil_ir::graph::Graph;
+use trefoil_passes::pipeline::run_until;
+use trefoil_passes::plan::Plan;
 use trefoil_tests::goldens::{self, MODELS};
 use trefoil_tests::oracle::{Oracle, Tensors};
 
 const LLAMA: &str = include_str!("../../models/graphs/llama.ron");
-
-fn config(folder: &Path) -> Value {
-    let text = std::fs::read_to_string(folder.join("config.json")).expect("a config.json");
-    serde_json::from_str(&text).expect("JSON")
-}
-
-fn sizes(graph: &Graph, config: &Value) -> Bound {
-    let lookup = |key: &str| match key.split('.').try_fold(config, |value, key| value.get(key))? {
-        Value::Bool(value) => Some(Literal::Bool(*value)),
-        Value::Number(value) => value.as_f64().map(Literal::Number),
-        Value::String(value) => Some(Literal::Text(value.clone())),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
-    };
-    bind(graph, &lookup).unwrap_or_else(|faults| panic!("{faults:?}"))
-}
+const SEQUENTIAL: &str = include_str!("../../models/plans/sequential.ron");
 
 /// The largest relative difference from the golden logits over all sequences of a model.
 fn worst(graph: &Graph, model: &str) -> f32 {
     let folder = goldens::folder(model);
-    let config = config(&folder);
     let tensors = Tensors::of_folder(&folder, |name| name.starts_with("model"));
-    let tied = config["tie_word_embeddings"] == Value::Bool(true);
-    let oracle = Oracle::new(graph, sizes(graph, &config), tied, &tensors);
+    let oracle = Oracle::new(graph, &goldens::config(&folder), &tensors);
     let differences = goldens::sequences(model, "logits").into_iter().map(|sequence| {
         let logits = oracle.logits(&sequence.tokens);
         let rows = logits.rows().enumerate().map(|(position, row)| {
@@ -50,6 +32,19 @@ fn the_oracle_agrees_with_transformers() {
         let worst = worst(&graph, model);
         println!("{model}: {worst:.1e}");
         assert!(worst < 2e-5, "{model} differs by {worst:.1e}");
+    }
+}
+
+#[test]
+fn passes_that_rewrite_keep_the_meaning() {
+    let sequential = Plan::load("sequential", SEQUENTIAL).expect("sequential.ron loads");
+    for pass in ["lower", "fuse"] {
+        let graph = trefoil_ir::load::load("llama", LLAMA).expect("llama.ron loads");
+        let rewritten = run_until(graph, &sequential, pass).expect("the pass takes the graph");
+        for model in MODELS {
+            let worst = worst(&rewritten, model);
+            assert!(worst < 2e-5, "after {pass}, {model} differs by {worst:.1e}");
+        }
     }
 }
 

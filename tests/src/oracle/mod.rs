@@ -10,9 +10,10 @@ mod tensors;
 
 use std::collections::BTreeMap;
 
-use trefoil_ir::bind::Bound;
+use serde_json::Value;
+use trefoil_ir::bind::{Bound, bind};
 use trefoil_ir::dim::Dim;
-use trefoil_ir::graph::{Graph, Node, Weight};
+use trefoil_ir::graph::{Graph, Literal, Node, Weight};
 use trefoil_ir::ids::{BlockId, CacheId, ParamId, ValueId, WeightId};
 use trefoil_ir::op::{Op, RopeScaling};
 
@@ -38,9 +39,13 @@ struct State {
 }
 
 impl<'a> Oracle<'a> {
-    /// An oracle for `graph` at `sizes`. With `tied`, tied weights read the tensor they are tied to.
-    pub fn new(graph: &'a Graph, sizes: Bound, tied: bool, tensors: &'a Tensors) -> Self {
-        Self { graph, sizes, tied, tensors }
+    /// An oracle for `graph` at the configuration `config`, with the weights `tensors`.
+    ///
+    /// # Panics
+    /// If the graph does not serve the configuration: this is a test's tool.
+    pub fn new(graph: &'a Graph, config: &Value, tensors: &'a Tensors) -> Self {
+        let sizes = bind(graph, &|key: &str| literal(config, key)).unwrap_or_else(|faults| panic!("{faults:?}"));
+        Self { graph, sizes, tied: config["tie_word_embeddings"] == Value::Bool(true), tensors }
     }
 
     /// The logits of every row, `[tokens, vocab]`.
@@ -163,5 +168,15 @@ impl<'a> Oracle<'a> {
             .collect();
         let columns = self.size(columns);
         Matrix::new(stacked.len() / columns, columns, stacked)
+    }
+}
+
+/// The value at a dotted path of a configuration; null counts as absent.
+fn literal(config: &Value, key: &str) -> Option<Literal> {
+    match key.split('.').try_fold(config, |value, key| value.get(key))? {
+        Value::Bool(value) => Some(Literal::Bool(*value)),
+        Value::Number(value) => value.as_f64().map(Literal::Number),
+        Value::String(value) => Some(Literal::Text(value.clone())),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }
