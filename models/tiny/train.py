@@ -19,7 +19,7 @@ The result loads in `transformers.LlamaForCausalLM`; `--check` compares logits.
 
 No corpus is kept: the texts stay in the scratch folder (`--work`).
 """
-import argparse, json, math, os, re, struct, subprocess, sys, time, zlib
+import argparse, json, math, os, re, struct, subprocess, sys, tempfile, time, zlib
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -383,7 +383,7 @@ def main():
     ap.add_argument("--minutes", type=float, default=90, help="wall time of the training loop")
     ap.add_argument("--end-at", help="instead of --minutes: end of training, HH:MM UTC, today")
     ap.add_argument("--out", default=os.path.dirname(os.path.abspath(__file__)))
-    ap.add_argument("--work", default="/tmp/tiny-train", help="scratch folder for packages and texts")
+    ap.add_argument("--work", default=os.path.join(tempfile.gettempdir(), "tiny-train"), help="scratch folder for packages and texts")
     ap.add_argument("--procs", type=int, default=2, help="processes of one thread each (data parallel)")
     ap.add_argument("--init", help="continue from this checkpoint folder (weights and tokenizer)")
     ap.add_argument("--seed", type=int, default=1234)
@@ -416,7 +416,7 @@ def main():
     starts = np.sort(np.concatenate((np.nonzero(ids == 0)[0], np.nonzero(para[ids])[0] + 1)))
     print(f"{len(ids):,} training tokens, {len(val):,} held out ({val_bytes / len(val):.2f} bytes per token), "
           f"{len(starts):,} paragraphs", flush=True)
-    end = time.time() + a.minutes * 60
+    end = None                                # --minutes count from the first step
     if a.end_at:
         h, m = map(int, a.end_at.split(":"))
         g = time.gmtime()
@@ -452,6 +452,7 @@ def train_loop(rank, a, meet, end, ids, val, val_bytes, starts, versions):
     n = a.length
     feed = windows(ids, starts, n, rng)
     t0 = last = time.time()
+    end = max(end or t0 + a.minutes * 60, t0 + 1)
     params = list(model.parameters())
     sizes = [p.numel() for p in params]
     warm, seen, step, run, done = (30 if a.init else 100), 0, 0, None, 0.0
