@@ -18,12 +18,14 @@ pub struct Setting {
     pub dtype: WeightDtype,
     /// Threads of a whole-device stream.
     pub num_threads: usize,
+    /// Bytes of the KV pool.
+    pub kv_memory_bytes: usize,
 }
 
 impl Setting {
-    /// One thread, as the checkpoint is.
+    /// One thread, the checkpoint's own type, and room for every sequence of these tests.
     pub fn plain(plan: &'static str) -> Self {
-        Self { plan, dtype: WeightDtype::Auto, num_threads: 1 }
+        Self { plan, dtype: WeightDtype::Auto, num_threads: 1, kv_memory_bytes: 16 << 20 }
     }
 }
 
@@ -42,7 +44,7 @@ pub fn executor(folder: &Path, setting: &Setting) -> CompiledExecutor {
         max_num_batched_tokens: 512,
         max_num_seqs: 512,
         max_model_len: 256,
-        kv_memory_bytes: Some(16 << 20),
+        kv_memory_bytes: Some(setting.kv_memory_bytes),
         plan: PlanChoice::Named(setting.plan.to_owned()),
         num_threads: Some(setting.num_threads),
         ..ExecutorOptions::default()

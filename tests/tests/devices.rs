@@ -32,11 +32,11 @@ fn every_plan_gives_the_bits_of_the_sequential_one() {
         let model = ["llama2", "llama3", "llama3_1", "llama3_2"][random.below(4)];
         let folder = goldens::folder(model);
         let cuts = random_cuts(&mut random, 128);
-        let mut sequential = steps::executor(&folder, &Setting { plan: "sequential", dtype, num_threads: 1 });
+        let mut sequential = steps::executor(&folder, &Setting { dtype, ..Setting::plain("sequential") });
         let expected = steps::logits(&mut sequential, &cuts);
         for plan in ["sequential", "overlap-2"] {
             for num_threads in [1, 2, 3] {
-                let mut executor = steps::executor(&folder, &Setting { plan, dtype, num_threads });
+                let mut executor = steps::executor(&folder, &Setting { dtype, num_threads, ..Setting::plain(plan) });
                 // Twice, since a race need not show at once and stale pages must not matter.
                 for _ in 0..2 {
                     let found = steps::logits(&mut executor, &cuts);
