@@ -4,7 +4,7 @@
 //! of a file are collected before any is shown. [`Diagnostic::render`] draws the place with a caret:
 //!
 //! ```text
-//! error[T0203]: `q` reads `n9`, which nothing defines
+//! error[T0203]: there is no value `n9`
 //!   --> graphs/llama.ron:31:34
 //!    |
 //! 31 |                 "q":    Linear(x: "n9", weight: "self_attn.q_proj", out: "heads * head"),
