@@ -272,7 +272,7 @@ impl<E: Executor> Serving<E> {
             self.stats.finished.count(Ending::Error);
             owner.tell(Event::Failed(why.clone()));
         }
-        self.stats.busy = false;
+        self.stats = EngineStats { busy: false, num_running: 0, num_waiting: 0, ..self.stats.clone() };
         *self.published.lock().unwrap_or_else(PoisonError::into_inner) = self.stats.clone();
     }
 }

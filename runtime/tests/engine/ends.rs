@@ -94,7 +94,8 @@ fn assert_stopped(engine: &trefoil_runtime::engine::EngineHandle) {
     assert!(matches!(phase, Phase::Stopped(Failure::Device(_) | Failure::Panicked(_))), "{phase:?}");
     let refused = engine.submit(request(sampled_draft(0, 1))).err();
     assert_eq!(refused, Some(SubmitError::Stopped));
-    assert!(!engine.stats().busy);
+    let stats = engine.stats();
+    assert_eq!((stats.busy, stats.num_running, stats.num_waiting), (false, 0, 0));
 }
 
 /// The N-th call fails, for every N, until a run comes through untouched.
