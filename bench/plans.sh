@@ -10,27 +10,28 @@ trap 'rm -rf "$work"' EXIT
 cargo build --release --quiet
 trefoil=${CARGO_TARGET_DIR:-target}/release/trefoil
 
-# Decode-heavy: 32 sequences long enough that decode attention has something to read.
+# measure PLAN REQUESTS PROMPT_TOKENS OUTPUT_TOKENS [FLAG...]
 measure() {
     "$trefoil" bench throughput bench/configs/tinyllama-1.1b --dummy-weights --plan "$1" \
-        --num-prompts 32 --input-len "$2" --output-len "$3" --max-num-batched-tokens 512 \
-        --output-json "$work/result.json" "${@:4}" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
+        --num-prompts "$2" --input-len "$3" --output-len "$4" \
+        --output-json "$work/result.json" "${@:5}" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
     tr -d '\n' <"$work/result.json"
     echo
 }
 
 : >"$results"
-for lengths in "64 64" "512 16"; do
+# Mostly decode with short contexts, and mostly prefill with longer ones.
+for workload in "32 32 32" "16 192 8"; do
     for _ in $(seq "$repeats"); do
         for plan in sequential overlap-2; do
             # shellcheck disable=SC2086
-            measure "$plan" $lengths >>"$results"
+            measure "$plan" $workload >>"$results"
         done
     done
 done
 # Traces cost a little; they are taken apart from the timing.
 for plan in sequential overlap-2; do
-    measure "$plan" 256 16 --trace "$work/$plan.json" >>"$results"
+    measure "$plan" 16 192 8 --trace "$work/$plan.json" >>"$results"
 done
 
 python3 - "$results" <<'PY'
