@@ -69,7 +69,7 @@ fn streams(text: &mut String, graph: &Graph, schedule: &Schedule) {
             Section::Once(steps) => picture.section(text, "once", steps),
             Section::Repeat { blocks, times } => {
                 for (block, steps) in blocks {
-                    let label = format!("{}, {times} layers", graph.blocks[*block].name);
+                    let label = format!("{} x {times}", graph.blocks[*block].name);
                     picture.section(text, &label, steps);
                 }
             }

@@ -54,6 +54,7 @@ pub mod request;
 pub mod sampler;
 pub mod sequence;
 pub mod server;
+mod similar;
 pub mod text;
 pub mod trace;
 pub mod weights;

@@ -7,6 +7,7 @@ use trefoil_kernels::cpu::{ElementType, KEY_BLOCK};
 
 use crate::device::cpu::{CpuDevice, Memory, MemorySizes, PageShape};
 use crate::model::{BoundModel, BufferRows, BufferSpec, CompiledPlan};
+use crate::similar::most_similar;
 
 /// Share of the memory that is free after the weights are loaded which KV pages and buffers may take together; the
 /// rest is for request texts, the page cache and other programs.
@@ -128,9 +129,7 @@ impl ExecutorOptions {
             return Ok(Some(index));
         }
         let known: Vec<String> = plans.iter().map(|plan| plan.name.to_owned()).collect();
-        let scored = known.iter().map(|plan| (strsim::jaro_winkler(name, plan), plan));
-        let similar = scored.filter(|(score, _)| *score > 0.8).max_by(|(a, _), (b, _)| a.total_cmp(b));
-        let similar = similar.map(|(_, plan)| plan.clone());
+        let similar = most_similar(name, known.iter().map(String::as_str)).map(str::to_owned);
         Err(ExecutorError::UnknownPlan { name: name.clone(), similar, known })
     }
 

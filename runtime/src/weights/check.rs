@@ -9,9 +9,8 @@ use super::layout::{Entry, Layout, layers, name_in_layer};
 use super::shards::{Shards, Tensor};
 use super::{WeightFault, WeightsError};
 use crate::model::WeightSpec;
+use crate::similar::most_similar;
 
-/// Least similarity of a name that is offered instead of a missing one, in 0..=1.
-const SIMILAR: f64 = 0.8;
 /// Tensors that some exporters write and no model reads: constants that follow from the configuration.
 const HARMLESS: [&str; 3] = ["rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias"];
 
@@ -50,7 +49,7 @@ fn entry_faults(shards: &Shards, entry: &Entry, unused: &[String]) -> Vec<Weight
         match shards.get(&piece.tensor) {
             None => faults.push(WeightFault::Missing {
                 tensor: piece.tensor.clone(),
-                similar: most_similar(&piece.tensor, unused),
+                similar: most_similar(&piece.tensor, unused.iter().map(String::as_str)).map(str::to_owned),
             }),
             Some(tensor) => found.push((piece.tensor.as_str(), tensor, expected_shape(entry, piece.rows, tensor))),
         }
@@ -96,10 +95,4 @@ fn tensor_faults(shards: &Shards, name: &str, tensor: &Tensor, expected: Vec<usi
         faults.push(WeightFault::Dtype { tensor: name, file, found: format!("{:?}", tensor.dtype) });
     }
     faults
-}
-
-fn most_similar(name: &str, unused: &[String]) -> Option<String> {
-    let scored = unused.iter().map(|other| (strsim::normalized_damerau_levenshtein(name, other), other));
-    let best = scored.filter(|(score, _)| *score >= SIMILAR).max_by(|(a, _), (b, _)| a.total_cmp(b));
-    best.map(|(_, other)| other.clone())
 }
