@@ -137,6 +137,8 @@ impl<'a> Body<'a> {
                 call("gated_mul", "GatedMul", [("gate", x(gate)), ("up", x(up)), ("by", activation(by)), out(0)])
             }
             Op::Rows { x: from, at } => call("rows", "Rows", [("x", x(from)), ("at", self.table(at)), out(0)]),
+            Op::AllReduce { x: from, .. } => call("all_reduce", "Collective", [("x", x(from)), out(0)]),
+            Op::AllGather { x: from, .. } => call("all_gather", "Collective", [("x", x(from)), out(0)]),
             Op::Attention { .. } | Op::Repeat { .. } | Op::Columns { .. } => {
                 (format_ident!("nothing"), impossible(&format!("no device launches {}", launch.op.name())))
             }

@@ -40,7 +40,9 @@ fn is_launched(op: &Op) -> bool {
         | Op::KvWrite { .. }
         | Op::DecodeAttention { .. }
         | Op::PrefillAttention { .. }
-        | Op::AddRmsNorm { .. } => true,
+        | Op::AddRmsNorm { .. }
+        | Op::AllReduce { .. }
+        | Op::AllGather { .. } => true,
     }
 }
 

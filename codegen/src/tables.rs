@@ -113,7 +113,9 @@ fn cache_of(op: &Op) -> Option<CacheId> {
         | Op::Rows { .. }
         | Op::Repeat { .. }
         | Op::Columns { .. }
-        | Op::AddRmsNorm { .. } => None,
+        | Op::AddRmsNorm { .. }
+        | Op::AllReduce { .. }
+        | Op::AllGather { .. } => None,
     }
 }
 
@@ -132,6 +134,8 @@ fn angles_of(op: &Op) -> Option<Angles> {
         | Op::DecodeAttention { .. }
         | Op::PrefillAttention { .. }
         | Op::Columns { .. }
-        | Op::AddRmsNorm { .. } => None,
+        | Op::AddRmsNorm { .. }
+        | Op::AllReduce { .. }
+        | Op::AllGather { .. } => None,
     }
 }

@@ -330,7 +330,9 @@ impl Graph {
             | Op::Repeat { with: x, .. }
             | Op::KvWrite { k: x, .. }
             | Op::Columns { x, .. }
-            | Op::AddRmsNorm { a: x, .. } => by_value(x),
+            | Op::AddRmsNorm { a: x, .. }
+            | Op::AllReduce { x, .. }
+            | Op::AllGather { x, .. } => by_value(x),
         }
     }
 }

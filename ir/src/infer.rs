@@ -161,6 +161,11 @@ impl Check<'_> {
                 let sum = self.pair(("a", a), ("b", b));
                 [sum, self.norm(a, weight)].concat()
             }
+            Op::AllReduce { x, .. } => self.matrix("x", x).map(TensorType::model).into_iter().collect(),
+            Op::AllGather { x, ref ranks } => {
+                let gathered = self.matrix("x", x).map(|[rows, columns]| [rows, columns.times(ranks)]);
+                gathered.map(TensorType::model).into_iter().collect()
+            }
         }
     }
 

@@ -147,6 +147,22 @@ pub enum Op {
         /// Added under the root.
         eps: ParamId,
     },
+
+    // From `shard`.
+    /// The sum over all ranks of `x`, on every rank.
+    AllReduce {
+        /// `[rows, n]`; each rank has its own.
+        x: ValueId,
+        /// How many ranks.
+        ranks: Dim,
+    },
+    /// The columns of all ranks side by side, in the order of the ranks, on every rank.
+    AllGather {
+        /// `[rows, n]`; each rank has its own.
+        x: ValueId,
+        /// How many ranks.
+        ranks: Dim,
+    },
 }
 
 /// Which positions of its sequence a row attends to.
@@ -242,6 +258,8 @@ impl Op {
             Op::PrefillAttention { .. } => "PrefillAttention",
             Op::Columns { .. } => "Columns",
             Op::AddRmsNorm { .. } => "AddRmsNorm",
+            Op::AllReduce { .. } => "AllReduce",
+            Op::AllGather { .. } => "AllGather",
         }
     }
 
@@ -249,7 +267,11 @@ impl Op {
     pub fn operands(&self) -> Vec<(&'static str, ValueId)> {
         match *self {
             Op::Embed { ids, .. } => vec![("ids", ids)],
-            Op::RmsNorm { x, .. } | Op::Linear { x, .. } | Op::Columns { x, .. } => vec![("x", x)],
+            Op::RmsNorm { x, .. }
+            | Op::Linear { x, .. }
+            | Op::Columns { x, .. }
+            | Op::AllReduce { x, .. }
+            | Op::AllGather { x, .. } => vec![("x", x)],
             Op::Rope { x, pos, .. } => vec![("x", x), ("pos", pos)],
             Op::Attention { q, k, v, .. } => vec![("q", q), ("k", k), ("v", v)],
             Op::Add { a, b } | Op::AddRmsNorm { a, b, .. } => vec![("a", a), ("b", b)],
@@ -265,7 +287,11 @@ impl Op {
     pub fn operands_mut(&mut self) -> Vec<&mut ValueId> {
         match self {
             Op::Embed { ids, .. } => vec![ids],
-            Op::RmsNorm { x, .. } | Op::Linear { x, .. } | Op::Columns { x, .. } => vec![x],
+            Op::RmsNorm { x, .. }
+            | Op::Linear { x, .. }
+            | Op::Columns { x, .. }
+            | Op::AllReduce { x, .. }
+            | Op::AllGather { x, .. } => vec![x],
             Op::Rope { x, pos, .. } => vec![x, pos],
             Op::Attention { q, k, v, .. } => vec![q, k, v],
             Op::Add { a, b } | Op::AddRmsNorm { a, b, .. } => vec![a, b],
@@ -291,7 +317,9 @@ impl Op {
             | Op::KvWrite { .. }
             | Op::DecodeAttention { .. }
             | Op::PrefillAttention { .. }
-            | Op::Columns { .. } => vec![],
+            | Op::Columns { .. }
+            | Op::AllReduce { .. }
+            | Op::AllGather { .. } => vec![],
         }
     }
 
@@ -309,7 +337,9 @@ impl Op {
             | Op::KvWrite { .. }
             | Op::DecodeAttention { .. }
             | Op::PrefillAttention { .. }
-            | Op::Columns { .. } => vec![],
+            | Op::Columns { .. }
+            | Op::AllReduce { .. }
+            | Op::AllGather { .. } => vec![],
         }
     }
 
@@ -329,7 +359,9 @@ impl Op {
             | Op::Repeat { .. }
             | Op::DecodeAttention { .. }
             | Op::PrefillAttention { .. }
-            | Op::Columns { .. } => 1,
+            | Op::Columns { .. }
+            | Op::AllReduce { .. }
+            | Op::AllGather { .. } => 1,
         }
     }
 
@@ -349,7 +381,9 @@ impl Op {
             | Op::Rows { .. }
             | Op::Repeat { .. }
             | Op::Columns { .. }
-            | Op::AddRmsNorm { .. } => Effect::None,
+            | Op::AddRmsNorm { .. }
+            | Op::AllReduce { .. }
+            | Op::AllGather { .. } => Effect::None,
         }
     }
 
@@ -357,6 +391,7 @@ impl Op {
     pub fn resource(&self) -> Resource {
         match self {
             Op::DecodeAttention { .. } => Resource::Memory,
+            Op::AllReduce { .. } | Op::AllGather { .. } => Resource::Network,
             Op::Embed { .. }
             | Op::RmsNorm { .. }
             | Op::Linear { .. }
@@ -378,7 +413,7 @@ impl Op {
     pub fn in_place(&self) -> Option<(ValueId, usize)> {
         match *self {
             Op::Add { a, .. } | Op::AddRmsNorm { a, .. } => Some((a, 0)),
-            Op::Rope { x, .. } => Some((x, 0)),
+            Op::Rope { x, .. } | Op::AllReduce { x, .. } => Some((x, 0)),
             Op::Embed { .. }
             | Op::RmsNorm { .. }
             | Op::Linear { .. }
@@ -389,7 +424,8 @@ impl Op {
             | Op::KvWrite { .. }
             | Op::DecodeAttention { .. }
             | Op::PrefillAttention { .. }
-            | Op::Columns { .. } => None,
+            | Op::Columns { .. }
+            | Op::AllGather { .. } => None,
         }
     }
 
@@ -408,7 +444,9 @@ impl Op {
             | Op::KvWrite { .. }
             | Op::DecodeAttention { .. }
             | Op::PrefillAttention { .. }
-            | Op::AddRmsNorm { .. } => true,
+            | Op::AddRmsNorm { .. }
+            | Op::AllReduce { .. }
+            | Op::AllGather { .. } => true,
         }
     }
 }

@@ -131,7 +131,9 @@ impl Printer<'_> {
             | Op::DecodeAttention { .. }
             | Op::PrefillAttention { .. }
             | Op::Columns { .. }
-            | Op::AddRmsNorm { .. } => {}
+            | Op::AddRmsNorm { .. }
+            | Op::AllReduce { .. }
+            | Op::AllGather { .. } => {}
         }
         fields
     }

@@ -166,7 +166,7 @@ pub(crate) fn most_specific<'a, T: 'a>(rules: impl Iterator<Item = &'a Rule<T>>,
 }
 
 /// The operators that plans may speak of, whether or not a graph has them.
-const OPERATORS: [&str; 13] = [
+const OPERATORS: [&str; 15] = [
     "Embed",
     "RmsNorm",
     "Linear",
@@ -180,6 +180,8 @@ const OPERATORS: [&str; 13] = [
     "Columns",
     "Repeat",
     "AddRmsNorm",
+    "AllReduce",
+    "AllGather",
 ];
 
 /// Rules for names that are neither operators nor nodes of the graph.

@@ -319,6 +319,16 @@ pub struct Rows {
     pub out: Region,
 }
 
+/// Rows that the ranks of a tensor-parallel model exchange. A device that is one rank alone copies them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Collective {
+    /// This rank's own, `[rows, columns]`.
+    pub x: Region,
+    /// What all ranks then have: of a sum `[rows, columns]`, which may be the region of `x`; of a gathering
+    /// `[rows, ranks * columns]`.
+    pub out: Region,
+}
+
 /// What runs launches. One method per operator; every one returns at once.
 ///
 /// `tables` is the step's own copy; a device may read it until the step's last launch has run.
@@ -347,6 +357,10 @@ pub trait Device: Send + Sync + 'static {
     fn gated_mul(&self, site: Site, args: GatedMul);
     /// Rows picked by number.
     fn rows(&self, site: Site, args: Rows);
+    /// The sum over all ranks.
+    fn all_reduce(&self, site: Site, args: Collective);
+    /// The columns of all ranks side by side.
+    fn all_gather(&self, site: Site, args: Collective);
     /// Marks the work put on `stream` so far.
     fn record(&self, stream: StreamId, event: EventId);
     /// Makes `stream` wait for the latest record of `event` made before this call.

@@ -50,6 +50,9 @@ pub(super) fn print(op: &Op, names: Names<'_>) -> String {
             let norm = [("weight", weight.to_string()), ("eps", names.param(*eps))];
             [("a", names.value(*a)), ("b", names.value(*b))].into_iter().chain(norm).collect()
         }
+        Op::AllReduce { x, ranks } | Op::AllGather { x, ranks } => {
+            vec![("x", names.value(*x)), ("ranks", ranks.to_string())]
+        }
     };
     call(op.name(), &fields)
 }
@@ -122,6 +125,8 @@ fn parse_fields(args: &Args<'_, '_>) -> Result<Op, Diagnostic> {
             let (a, b) = (args.value("a")?, args.value("b")?);
             Ok(Op::AddRmsNorm { a, b, weight: args.weight("weight")?, eps: args.param("eps")? })
         }
+        "AllReduce" => Ok(Op::AllReduce { x: args.value("x")?, ranks: args.dim("ranks")? }),
+        "AllGather" => Ok(Op::AllGather { x: args.value("x")?, ranks: args.dim("ranks")? }),
         other => Err(args.unknown("operator", other)),
     }
 }

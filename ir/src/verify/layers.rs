@@ -127,6 +127,8 @@ fn is_made_by_a_pass(op: &Op) -> bool {
         | Op::DecodeAttention { .. }
         | Op::PrefillAttention { .. }
         | Op::Columns { .. }
-        | Op::AddRmsNorm { .. } => true,
+        | Op::AddRmsNorm { .. }
+        | Op::AllReduce { .. }
+        | Op::AllGather { .. } => true,
     }
 }

@@ -156,7 +156,9 @@ fn params(op: &Op) -> Vec<crate::ids::ParamId> {
         | Op::KvWrite { .. }
         | Op::DecodeAttention { .. }
         | Op::PrefillAttention { .. }
-        | Op::Columns { .. } => vec![],
+        | Op::Columns { .. }
+        | Op::AllReduce { .. }
+        | Op::AllGather { .. } => vec![],
     }
 }
 

@@ -100,7 +100,9 @@ fn num_layers(graph: &Graph, bound: &Bound, block: Option<BlockId>) -> u64 {
         | Op::DecodeAttention { .. }
         | Op::PrefillAttention { .. }
         | Op::Columns { .. }
-        | Op::AddRmsNorm { .. } => None,
+        | Op::AddRmsNorm { .. }
+        | Op::AllReduce { .. }
+        | Op::AllGather { .. } => None,
     });
     let of_one = |(blocks, times): (&Vec<BlockId>, u64)| {
         (0..times).filter(|turn| blocks[(*turn as usize) % blocks.len()] == block).count() as u64

@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use trefoil_runtime::launch::{
-    Add, AddRmsNorm, Attention, BufferId, Device, Embed, EventId, GatedMul, KvWrite, Launcher, Linear, Region, RmsNorm,
-    Rope, Rows, Site, StepRows, StepTables, StreamId,
+    Add, AddRmsNorm, Attention, BufferId, Collective, Device, Embed, EventId, GatedMul, KvWrite, Launcher, Linear,
+    Region, RmsNorm, Rope, Rows, Site, StepRows, StepTables, StreamId,
 };
 use trefoil_runtime::model::{BoundModel, CompiledPlan};
 
@@ -62,6 +62,8 @@ impl Device for Recorder {
         add(Add);
         gated_mul(GatedMul);
         rows(Rows);
+        all_reduce(Collective);
+        all_gather(Collective);
     }
     fn kv_write(&self, site: Site, args: KvWrite) {
         self.launch(site, None, &args);

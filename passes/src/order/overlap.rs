@@ -137,6 +137,7 @@ fn cost(op: &Op, range: Range) -> u64 {
 fn weight(op: &Op) -> u64 {
     match op {
         Op::Linear { .. } | Op::Attention { .. } | Op::DecodeAttention { .. } => 12,
+        Op::AllReduce { .. } | Op::AllGather { .. } => 8,
         Op::PrefillAttention { .. } => 4,
         Op::Embed { .. }
         | Op::RmsNorm { .. }

@@ -34,8 +34,8 @@ pub use streams::Mark;
 
 use crate::executor::DeviceFault;
 use crate::launch::{
-    Add, AddRmsNorm, Attention, Device, Embed, EventId, GatedMul, KvWrite, Linear, Region, RmsNorm, Rope, Rows, Site,
-    StepTables, StreamId, StreamSpec,
+    Add, AddRmsNorm, Attention, Collective, Device, Embed, EventId, GatedMul, KvWrite, Linear, Region, RmsNorm, Rope,
+    Rows, Site, StepTables, StreamId, StreamSpec,
 };
 use crate::trace::Trace;
 use bell::lock;
@@ -196,6 +196,14 @@ impl Device for CpuDevice {
 
     fn rows(&self, site: Site, args: Rows) {
         self.launch(site, Work::Rows(args), args.out.num_rows);
+    }
+
+    fn all_reduce(&self, site: Site, args: Collective) {
+        self.launch(site, Work::Exchange(args), args.out.num_rows);
+    }
+
+    fn all_gather(&self, site: Site, args: Collective) {
+        self.launch(site, Work::Exchange(args), args.out.num_rows);
     }
 
     fn record(&self, stream: StreamId, event: EventId) {

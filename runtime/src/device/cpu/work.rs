@@ -11,7 +11,8 @@ use super::sampling::SampledRows;
 use super::step::CurrentStep;
 use super::team::{Split, Task};
 use crate::launch::{
-    Activation, Add, AddRmsNorm, Attention, Embed, GatedMul, KvWrite, Linear, Region, RmsNorm, Rope, Rows, Site,
+    Activation, Add, AddRmsNorm, Attention, Collective, Embed, GatedMul, KvWrite, Linear, Region, RmsNorm, Rope, Rows,
+    Site,
 };
 use crate::trace::Label;
 
@@ -45,6 +46,8 @@ pub(super) enum Work {
     Add(Add),
     GatedMul(GatedMul),
     Rows(Rows),
+    /// Among one rank: a copy.
+    Exchange(Collective),
     Sample(Arc<SampledRows>),
 }
 
@@ -71,6 +74,7 @@ impl Task for Launch {
             Work::Add(args) => add(memory, args, items),
             Work::GatedMul(args) => gated_mul(memory, args, items),
             Work::Rows(args) => self.rows(memory, args, items),
+            Work::Exchange(args) => kernels::copy(memory.arena.read(args.x), memory.arena.write(args.out), items),
             Work::Sample(rows) => rows.run(memory, items),
         }
     }
@@ -99,6 +103,7 @@ impl Launch {
             Work::Add(args) => args.out,
             Work::GatedMul(args) => args.out,
             Work::Rows(args) => args.out,
+            Work::Exchange(args) => args.out,
             Work::Sample(rows) => rows.logits(),
         }
     }
@@ -111,7 +116,7 @@ impl Launch {
             Work::Embed(_) | Work::RmsNorm(_) | Work::AddRmsNorm(_) | Work::Rope(_) | Work::KvWrite(_) => {
                 self.num_rows()
             }
-            Work::Add(_) | Work::GatedMul(_) | Work::Rows(_) => self.num_rows(),
+            Work::Add(_) | Work::GatedMul(_) | Work::Rows(_) | Work::Exchange(_) => self.num_rows(),
         }
     }
 
@@ -134,7 +139,7 @@ impl Launch {
             // A look for the largest value, a sum of exponentials, a search.
             Work::Sample(_) => elements * 2.0,
             Work::RmsNorm(_) | Work::AddRmsNorm(_) | Work::Rope(_) | Work::KvWrite(_) => elements * 16.0 / BYTES_PER_NS,
-            Work::Add(_) | Work::GatedMul(_) | Work::Rows(_) => elements * 16.0 / BYTES_PER_NS,
+            Work::Add(_) | Work::GatedMul(_) | Work::Rows(_) | Work::Exchange(_) => elements * 16.0 / BYTES_PER_NS,
         }
     }
 
