@@ -1,5 +1,5 @@
-//! Compiles in every graph of `graphs/`, each with the plans of `plans/` and of `plans/NAME/`: dropping a file there is
-//! all it takes.
+//! Compiles in every graph of `graphs/`, each with the plans of `plans/` and of `plans/NAME/`, and the device profiles of
+//! `devices/`: dropping a file there is all it takes.
 //!
 //! Writes `graphs.rs`, which the library includes as `trefoil::graphs`. That two graphs do not serve the same
 //! architecture is checked here; everything else that can be wrong with a graph or a plan is told by `compile_model!`.
@@ -16,6 +16,7 @@ fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=graphs");
     println!("cargo::rerun-if-changed=plans");
+    println!("cargo::rerun-if-changed=devices");
     let graphs = ron_files(Path::new("graphs"))?;
     complain_of_rivals(&graphs)?;
     let text = library(&graphs)?;
@@ -71,6 +72,8 @@ fn library(graphs: &[PathBuf]) -> io::Result<String> {
     );
     text += &sources("GRAPH_SOURCES", "Names and texts of the graphs.", graphs);
     text += &sources("PLAN_SOURCES", "Names and texts of the plans.", &plan_sources);
+    let devices = ron_files(Path::new("devices"))?;
+    text += &sources("DEVICE_SOURCES", "Names and texts of the device profiles.", &devices);
     Ok(text)
 }
 

@@ -181,6 +181,25 @@ pub(crate) struct CheckArgs {
     pub(crate) config: Option<PathBuf>,
 }
 
+/// A model on a device under a workload.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StudyArgs {
+    /// A graph's file, or the name of one that is compiled in
+    pub(crate) graph: String,
+    /// Configuration of the model: a config.json, or the folder it lies in
+    #[arg(long, env = "TREFOIL_CONFIG", value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// A device profile's file, or the name of one that is compiled in
+    #[arg(long, env = "TREFOIL_DEVICE", default_value = "cpu-local", value_name = "DEVICE")]
+    pub(crate) device: String,
+    /// Devices that share the model (tensor parallelism)
+    #[arg(long, env = "TREFOIL_TP", default_value_t = 1, value_name = "RANKS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) tp: u32,
+    /// Tokens of prompts and outputs, or a request trace (CSV with a header, or JSON lines) to take them from
+    #[arg(long, env = "TREFOIL_WORKLOAD", default_value = "512:512", value_name = "PROMPT:OUTPUT|TRACE")]
+    pub(crate) workload: String,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct DumpArgs {
     /// A graph's file, or the name of one that is compiled in

@@ -7,6 +7,7 @@ mod lengths;
 mod log;
 mod source;
 mod startup;
+mod study;
 
 use std::process::ExitCode;
 

@@ -1,13 +1,14 @@
-//! Texts of graphs and plans: from a file, or compiled in under a name.
+//! Texts of graphs, plans and device profiles: from a file, or compiled in under a name.
 
 use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
-use trefoil::registry::{GRAPH_SOURCES, PLAN_SOURCES};
-use trefoil_ir::diag::{Diagnostic, render_all};
+use trefoil::registry::{DEVICE_SOURCES, GRAPH_SOURCES, PLAN_SOURCES};
+use trefoil_ir::diag::{Diagnostic, meant, render_all};
 use trefoil_ir::graph::Graph;
 use trefoil_ir::load::load;
 use trefoil_passes::plan::Plan;
+use trefoil_passes::profile::Profile;
 
 /// A text with the names to call it by.
 pub(crate) struct Source {
@@ -29,6 +30,11 @@ pub(crate) fn plan(argument: &str) -> anyhow::Result<Source> {
     find("plan", argument, PLAN_SOURCES)
 }
 
+/// The device profile in a file, or the one compiled in under this name.
+pub(crate) fn device(argument: &str) -> anyhow::Result<Source> {
+    find("device", argument, DEVICE_SOURCES)
+}
+
 fn find(kind: &str, argument: &str, compiled_in: &[(&str, &str)]) -> anyhow::Result<Source> {
     let path = Path::new(argument);
     if path.extension().is_some() || path.is_file() {
@@ -42,7 +48,8 @@ fn find(kind: &str, argument: &str, compiled_in: &[(&str, &str)]) -> anyhow::Res
         }
         None => {
             let names: Vec<_> = compiled_in.iter().map(|(name, _)| *name).collect();
-            bail!("no {kind} `{argument}`: give a file, or one of those compiled in ({})", names.join(", "))
+            let near = meant(argument, &names).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            bail!("no {kind} `{argument}`{near}: give a file, or one of those compiled in ({})", names.join(", "))
         }
     }
 }
@@ -56,6 +63,13 @@ impl Source {
     /// The plan in this text.
     pub(crate) fn load_plan(&self) -> anyhow::Result<Plan> {
         Plan::load(&self.name, &self.text).map_err(|mistakes| self.draw(&mistakes))
+    }
+
+    /// The device profile in this text.
+    pub(crate) fn load_device(&self) -> anyhow::Result<Profile> {
+        let known: Vec<_> = DEVICE_SOURCES.iter().map(|(name, _)| *name).collect();
+        let find = |name: &str| DEVICE_SOURCES.iter().find(|(known, _)| *known == name).map(|(_, text)| *text);
+        Profile::load(&self.name, &self.text, &find, &known).map_err(|mistakes| self.draw(&mistakes))
     }
 
     /// The mistakes in this text, drawn under the lines they are about.

@@ -48,6 +48,7 @@
 
 mod carry;
 mod contents;
+pub mod cost;
 mod fuse;
 mod lower;
 pub mod memory;
@@ -55,8 +56,10 @@ mod nano_batch;
 mod order;
 pub mod pipeline;
 pub mod plan;
+pub mod profile;
 mod program;
 mod rewrite;
+mod source;
 mod stream_groups;
 mod sync;
 mod touch;

@@ -34,7 +34,6 @@
 //! | T1106 | a launch listed before one that it needs |
 
 mod read;
-mod source;
 
 use std::fmt;
 
@@ -166,7 +165,7 @@ pub(crate) fn most_specific<'a, T: 'a>(rules: impl Iterator<Item = &'a Rule<T>>,
 }
 
 /// The operators that plans may speak of, whether or not a graph has them.
-const OPERATORS: [&str; 15] = [
+pub(crate) const OPERATORS: [&str; 15] = [
     "Embed",
     "RmsNorm",
     "Linear",

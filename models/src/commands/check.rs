@@ -5,14 +5,15 @@ use std::path::Path;
 use anyhow::Context;
 use serde_json::Value;
 use trefoil::registry::PLAN_SOURCES;
-use trefoil_ir::bind::{Bound, bind};
-use trefoil_ir::graph::{Graph, Literal};
+use trefoil_ir::bind::Bound;
+use trefoil_ir::graph::Graph;
 use trefoil_ir::ids::BlockId;
 use trefoil_ir::op::Op;
 
 use crate::args::CheckArgs;
 use crate::exit::{Exit, OrExit, Outcome};
 use crate::source::{self, Source};
+use crate::study;
 
 /// Runs the command.
 pub(crate) fn run(args: &CheckArgs) -> Outcome {
@@ -36,27 +37,14 @@ fn compile_plans(source: &Source) -> anyhow::Result<()> {
 }
 
 fn check_config(source: &Source, graph: &Graph, path: &Path) -> anyhow::Result<()> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let config: Value = serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
-    let bound = bind(graph, &|key: &str| lookup(&config, key))
-        .map_err(|faults| source.draw(&faults).context(format!("{} does not go with this graph", path.display())))?;
+    let config = study::read_config(path)?;
+    let bound = study::bind_config(source, graph, &config, path)?;
     let served = config["architectures"].as_array().into_iter().flatten().filter_map(Value::as_str);
     for architecture in served.filter(|name| !graph.serves.iter().any(|served| served == name)) {
         println!("note: the config names {architecture}, which this graph does not list under `serves`");
     }
     print_sizes(graph, &bound);
     Ok(())
-}
-
-fn lookup(config: &Value, key: &str) -> Option<Literal> {
-    match key.split('.').try_fold(config, |value, key| value.get(key))? {
-        Value::Null => None,
-        Value::Bool(value) => Some(Literal::Bool(*value)),
-        Value::Number(value) => value.as_f64().map(Literal::Number),
-        Value::String(value) => Some(Literal::Text(value.clone())),
-        // Lists and objects equal nothing that a graph can expect, and are no numbers either.
-        other @ (Value::Array(_) | Value::Object(_)) => Some(Literal::Text(other.to_string())),
-    }
 }
 
 fn print_sizes(graph: &Graph, bound: &Bound) {

@@ -6,8 +6,8 @@ use trefoil_ir::graph::Point;
 use trefoil_ir::ids::{Id, PointId, StreamId};
 use trefoil_ir::schedule::{Group, Stream, Streams};
 
-use super::source::{Entries, Raw, Reader};
 use super::{LaunchName, List, Order, Plan, Rule, Suits, Target, suggestion};
+use crate::source::{Entries, Raw, Reader};
 
 #[derive(Deserialize)]
 #[serde(rename = "Plan", deny_unknown_fields)]
@@ -71,7 +71,7 @@ enum OrderForm<'a> {
 }
 
 pub(super) fn plan(name: &str, source: &str) -> Result<Plan, Vec<Diagnostic>> {
-    let mut reader = Reader::new(source);
+    let mut reader = Reader::new(source, "T1001", "T1006");
     let plan = reader.read(reader.whole()).and_then(|form| from_form(name, form, &mut reader));
     let mut mistakes = reader.mistakes;
     mistakes.sort_by_key(|mistake| mistake.place);

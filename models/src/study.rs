@@ -1,0 +1,113 @@
+//! What the planning commands have in common: a graph at a configuration, on a device, under a workload.
+
+use std::path::Path;
+
+use anyhow::{Context, anyhow, bail, ensure};
+use serde_json::Value;
+use trefoil_ir::bind::{Bound, bind};
+use trefoil_ir::graph::{Graph, Literal};
+use trefoil_passes::cost::Workload;
+use trefoil_passes::profile::Profile;
+
+use crate::args::StudyArgs;
+use crate::exit::{CommandError, Exit, OrExit};
+use crate::lengths;
+use crate::source::{self, Source};
+
+/// What is being planned for.
+pub(crate) struct Study {
+    /// The graph's text.
+    pub(crate) source: Source,
+    /// The graph as loaded.
+    pub(crate) graph: Graph,
+    /// The configuration.
+    pub(crate) config: Value,
+    /// The graph's sizes at the configuration, of the whole model.
+    pub(crate) bound: Bound,
+    /// The device.
+    pub(crate) profile: Profile,
+    /// The requests.
+    pub(crate) workload: Workload,
+    /// How the workload was named.
+    pub(crate) workload_name: String,
+    /// Devices that work as one.
+    pub(crate) ranks: u32,
+}
+
+impl Study {
+    /// Loads all of it.
+    pub(crate) fn load(args: &StudyArgs) -> Result<Self, CommandError> {
+        let source = source::graph(&args.graph).or_exit(Exit::Usage)?;
+        let graph = source.load_graph().or_exit(Exit::Invalid)?;
+        let config = read_config(&args.config).or_exit(Exit::Invalid)?;
+        let bound = bind_config(&source, &graph, &config, &args.config).or_exit(Exit::Invalid)?;
+        let device = source::device(&args.device).or_exit(Exit::Usage)?;
+        let profile = device.load_device().or_exit(Exit::Invalid)?;
+        let workload = workload(&args.workload).or_exit(Exit::Usage)?;
+        fits_context(&workload, &args.workload, &config).or_exit(Exit::Invalid)?;
+        let alone = profile.network.is_none();
+        if alone && args.tp > 1 {
+            let error = anyhow!(
+                "--tp {}: the device `{}` has no network; `network` in its profile says what links it has",
+                args.tp,
+                profile.name
+            );
+            return Err(CommandError { exit: Exit::Invalid, error });
+        }
+        let workload_name = args.workload.clone();
+        Ok(Self { source, graph, config, bound, profile, workload, workload_name, ranks: args.tp })
+    }
+}
+
+/// A `config.json`, or the folder it lies in.
+pub(crate) fn read_config(path: &Path) -> anyhow::Result<Value> {
+    let file = if path.is_dir() { path.join("config.json") } else { path.to_owned() };
+    let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is not JSON", file.display()))
+}
+
+/// The sizes of a graph at a configuration.
+pub(crate) fn bind_config(source: &Source, graph: &Graph, config: &Value, path: &Path) -> anyhow::Result<Bound> {
+    bind(graph, &|key: &str| lookup(config, key))
+        .map_err(|faults| source.draw(&faults).context(format!("{} does not go with this graph", path.display())))
+}
+
+/// The value at a dotted path of a configuration.
+pub(crate) fn lookup(config: &Value, key: &str) -> Option<Literal> {
+    match key.split('.').try_fold(config, |value, key| value.get(key))? {
+        Value::Null => None,
+        Value::Bool(value) => Some(Literal::Bool(*value)),
+        Value::Number(value) => value.as_f64().map(Literal::Number),
+        Value::String(value) => Some(Literal::Text(value.clone())),
+        // Lists and objects equal nothing that a graph can expect, and are no numbers either.
+        other @ (Value::Array(_) | Value::Object(_)) => Some(Literal::Text(other.to_string())),
+    }
+}
+
+/// `512:1024` for prompts and outputs of these lengths, or the lengths of a trace's requests.
+fn workload(argument: &str) -> anyhow::Result<Workload> {
+    let parts =
+        argument.split_once(':').and_then(|(prompt, output)| Some((prompt.parse().ok()?, output.parse().ok()?)));
+    if let Some((prompt, output)) = parts {
+        ensure!(prompt + output > 0.0, "--workload {argument}: a request has at least one token");
+        return Ok(Workload::constant(prompt, output));
+    }
+    let path = Path::new(argument);
+    if !path.is_file() {
+        bail!("--workload {argument}: give PROMPT:OUTPUT tokens, such as 512:1024, or the file of a request trace");
+    }
+    let lengths = lengths::from_trace(path, usize::MAX, usize::MAX)?.requests;
+    let lengths = lengths.iter().map(|request| (request.input as f64, request.output as f64));
+    Workload::of_lengths(lengths).with_context(|| format!("the trace {argument} holds no tokens"))
+}
+
+fn fits_context(workload: &Workload, name: &str, config: &Value) -> anyhow::Result<()> {
+    let Some(context) = config.get("max_position_embeddings").and_then(Value::as_f64) else { return Ok(()) };
+    let longest = workload.prompt + workload.output;
+    ensure!(
+        longest <= context,
+        "error[T1501]: --workload {name} asks for {longest} tokens, and `max_position_embeddings` of the config is {context}\n  help: \
+         shorten prompt or output to at most {context} tokens together"
+    );
+    Ok(())
+}
