@@ -59,6 +59,7 @@ pub mod plan;
 pub mod profile;
 mod program;
 mod rewrite;
+pub mod simulate;
 mod source;
 mod stream_groups;
 mod sync;
