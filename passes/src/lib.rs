@@ -61,6 +61,7 @@ pub mod profile;
 mod program;
 mod rewrite;
 pub mod shard;
+pub mod simulate;
 mod source;
 mod stream_groups;
 mod sync;
