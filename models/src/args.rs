@@ -44,6 +44,8 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Show a graph after any pass, its launch schedule, or the generated Rust
     Dump(DumpArgs),
+    /// Find a plan for a model on a device under a workload
+    Search(SearchArgs),
     /// Measure
     Bench {
         #[command(subcommand)]
@@ -198,6 +200,30 @@ pub(crate) struct StudyArgs {
     /// Tokens of prompts and outputs, or a request trace (CSV with a header, or JSON lines) to take them from
     #[arg(long, env = "TREFOIL_WORKLOAD", default_value = "512:512", value_name = "PROMPT:OUTPUT|TRACE")]
     pub(crate) workload: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SearchArgs {
+    #[command(flatten)]
+    pub(crate) study: StudyArgs,
+    /// Tokens of a step to plan for; may be given several times, one plan each
+    #[arg(long, env = "TREFOIL_BATCH", default_value = "2048", value_name = "TOKENS", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) batch: Vec<u32>,
+    /// Folder for the plans; with models/plans/GRAPH, `cargo build` compiles them in [default: print to standard output]
+    #[arg(long, env = "TREFOIL_OUT", value_name = "FOLDER")]
+    pub(crate) out: Option<PathBuf>,
+    /// Choices that the simulator judges for each plan
+    #[arg(long, env = "TREFOIL_JUDGEMENTS", default_value_t = 200_000, value_name = "CHOICES")]
+    pub(crate) judgements: u64,
+    /// Seconds after which the best plan so far is taken, as it is on Ctrl-C
+    #[arg(long, env = "TREFOIL_TIME_LIMIT", default_value_t = 600, value_name = "SECONDS")]
+    pub(crate) time_limit: u64,
+    /// Same seed and judgements, same plan
+    #[arg(long, env = "TREFOIL_SEED", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Threads to search on [default: all cores]
+    #[arg(long, env = "TREFOIL_THREADS")]
+    pub(crate) threads: Option<usize>,
 }
 
 #[derive(Debug, Args)]

@@ -60,6 +60,8 @@ pub mod plan;
 pub mod profile;
 mod program;
 mod rewrite;
+#[cfg(feature = "search")]
+pub mod search;
 pub mod shard;
 pub mod simulate;
 mod source;

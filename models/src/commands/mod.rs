@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod dump;
 mod generate;
+mod search;
 mod serve;
 
 use crate::args::{Bench, Command};
@@ -16,6 +17,7 @@ pub(crate) fn run(command: Command) -> Outcome {
         Command::Generate(args) => generate::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Dump(args) => dump::run(&args),
+        Command::Search(args) => search::run(&args),
         Command::Bench { bench: Bench::Throughput(args) } => bench::throughput(&args),
     }
 }

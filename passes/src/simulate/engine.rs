@@ -8,7 +8,7 @@
 //! not ended the first one given waits for none, as it comes after earlier ones only.
 
 use crate::cost::Load;
-use crate::profile::{Profile, ResourceKey};
+use crate::profile::{Oversubscribed, Profile, ResourceKey};
 
 use super::speeds::{self, Running};
 
@@ -137,7 +137,14 @@ impl<'a> Engine<'a> {
         let task = *self.queues[stream].get(self.started[stream])?;
         let waits = |&earlier: &usize| earlier < task && !self.ended[earlier];
         let is_ready = !self.busy[stream] && !self.tasks[task].after.iter().any(waits);
-        is_ready.then_some(task)
+        (is_ready && self.has_room(task)).then_some(task)
+    }
+
+    /// Whether the units that a task asks for are free, on devices that divide their units.
+    fn has_room(&self, task: usize) -> bool {
+        let taken: f64 = self.running.iter().map(|running| self.tasks[running.task].share).sum();
+        let fits = taken + self.tasks[task].share <= 1.0 + 1e-6;
+        self.profile.oversubscribed == Oversubscribed::Slows || self.running.is_empty() || fits
     }
 
     /// Goes on to the next end of a task.
