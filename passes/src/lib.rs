@@ -46,6 +46,7 @@
 //!
 //! Code generation, devices, sizes of a model or of a batch, the runtime's batches and requests.
 
+pub mod analyze;
 mod carry;
 mod contents;
 pub mod cost;
