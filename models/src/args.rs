@@ -42,6 +42,10 @@ pub(crate) enum Command {
     Generate(GenerateArgs),
     /// Check a graph, and what it asks of a config.json
     Check(CheckArgs),
+    /// Say what bounds a model on a device under a workload, operator by operator
+    Analyze(AnalyzeArgs),
+    /// Compare the analysis with the numbers that NanoFlow's authors published
+    Paper(PaperArgs),
     /// Show a graph after any pass, its launch schedule, or the generated Rust
     Dump(DumpArgs),
     /// Measure
@@ -198,6 +202,25 @@ pub(crate) struct StudyArgs {
     /// Tokens of prompts and outputs, or a request trace (CSV with a header, or JSON lines) to take them from
     #[arg(long, env = "TREFOIL_WORKLOAD", default_value = "512:512", value_name = "PROMPT:OUTPUT|TRACE")]
     pub(crate) workload: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AnalyzeArgs {
+    #[command(flatten)]
+    pub(crate) study: StudyArgs,
+    /// Tokens of the dense batch [default: 2048, or the most that fit if those are fewer]
+    #[arg(long, env = "TREFOIL_BATCH", value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) batch: Option<u32>,
+    /// Write the result to a file, as JSON
+    #[arg(long, env = "TREFOIL_OUTPUT_JSON", value_name = "FILE")]
+    pub(crate) output_json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PaperArgs {
+    /// File to write, in Markdown [default: standard output]
+    #[arg(long, env = "TREFOIL_OUT", value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

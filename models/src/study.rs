@@ -7,6 +7,7 @@ use serde_json::Value;
 use trefoil_ir::bind::{Bound, bind};
 use trefoil_ir::graph::{Graph, Literal};
 use trefoil_passes::cost::Workload;
+use trefoil_passes::pipeline::run_until;
 use trefoil_passes::profile::Profile;
 
 use crate::args::StudyArgs;
@@ -70,6 +71,17 @@ pub(crate) fn read_config(path: &Path) -> anyhow::Result<Value> {
 pub(crate) fn bind_config(source: &Source, graph: &Graph, config: &Value, path: &Path) -> anyhow::Result<Bound> {
     bind(graph, &|key: &str| lookup(config, key))
         .map_err(|faults| source.draw(&faults).context(format!("{} does not go with this graph", path.display())))
+}
+
+/// A graph as far as no plan has a say: lowered and fused.
+pub(crate) fn fused(graph: Graph) -> anyhow::Result<Graph> {
+    let plan = source::plan("sequential")?.load_plan()?;
+    Ok(run_until(graph, &plan, "fuse")?)
+}
+
+/// Whether a configuration ties the weights that may be tied.
+pub(crate) fn ties_weights(config: &Value) -> bool {
+    config.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false)
 }
 
 /// The value at a dotted path of a configuration.
