@@ -209,7 +209,7 @@ pub(crate) struct AnalyzeArgs {
     #[command(flatten)]
     pub(crate) study: StudyArgs,
     /// Tokens of the dense batch [default: 2048, or the most that fit if those are fewer]
-    #[arg(long, env = "TREFOIL_BATCH", value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, env = "TREFOIL_BATCH", value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     pub(crate) batch: Option<u32>,
     /// Write the result to a file, as JSON
     #[arg(long, env = "TREFOIL_OUTPUT_JSON", value_name = "FILE")]

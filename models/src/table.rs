@@ -1,4 +1,4 @@
-//! Tables for terminals and for Markdown, and numbers as tables show them.
+//! Tables for terminals and for Markdown, numbers as tables show them, and text in lines.
 
 /// Cells under headings. The first column is of words, the others are of numbers.
 #[derive(Debug, Clone, Default)]
@@ -52,11 +52,11 @@ fn pad(cells: &[String], widths: &[usize]) -> Vec<String> {
     cells.iter().zip(widths).enumerate().map(cell).collect()
 }
 
-/// A number with four digits that count, such as `27,488`, `462.2` and `0.01335`.
+/// A number with four digits that count, such as `27,488`, `462.2` and `0.01335`; a whole one as it is.
 pub(crate) fn digits(value: f64) -> String {
     let size = value.abs();
-    if size == 0.0 {
-        return "0".to_owned();
+    if size.fract() == 0.0 {
+        return fixed(value, 0);
     }
     if size < 1e-4 {
         return format!("{value:.1e}");
@@ -83,17 +83,42 @@ pub(crate) fn whole(value: f64) -> String {
     fixed(value.floor(), 0)
 }
 
+/// Text in lines of at most 120 characters, broken at spaces.
+pub(crate) fn wrap(text: &str) -> String {
+    const WIDTH: usize = 120;
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= WIDTH => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            Some(_) | None => lines.push(word.to_owned()),
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn numbers_show_what_counts() {
-        let shown = [27_487.8, 1_234_567.8, 462.24, 1.2215, 0.013_351, 0.0, 1e-7].map(digits);
-        assert_eq!(shown, ["27,488", "1,234,568", "462.2", "1.222", "0.01335", "0", "1.0e-7"]);
+        let shown = [27_487.8, 1_234_567.8, 462.24, 512.0, 1.2215, 0.013_351, 0.0, 1e-7].map(digits);
+        assert_eq!(shown, ["27,488", "1,234,568", "462.2", "512", "1.222", "0.01335", "0", "1.0e-7"]);
         assert_eq!(fixed(-1234.5, 1), "-1,234.5");
         assert_eq!(fixed(-123.0, 0), "-123");
         assert_eq!(whole(999.9), "999");
+    }
+
+    #[test]
+    fn lines_break_at_spaces() {
+        assert_eq!(wrap("a  b\nc"), "a b c\n");
+        let text = wrap(&"word ".repeat(50));
+        assert!(text.lines().all(|line| line.len() <= 120), "{text}");
+        assert_eq!(text.split_whitespace().count(), 50);
     }
 
     #[test]

@@ -8,6 +8,9 @@
 //! profile's kernels. How large the batch may become is [`crate::cost::Footprint::capacity`]'s to say.
 
 mod operators;
+mod spread;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 

@@ -11,7 +11,7 @@ use trefoil_passes::profile::{Network, ResourceKey};
 use crate::args::AnalyzeArgs;
 use crate::exit::{CommandError, Exit, OrExit, Outcome};
 use crate::study::{self, Study};
-use crate::table::{Table, digits, fixed, whole};
+use crate::table::{Table, digits, fixed, whole, wrap};
 
 /// Runs the command.
 pub(crate) fn run(args: &AnalyzeArgs) -> Outcome {
@@ -90,14 +90,13 @@ fn batch_line(analysis: &Analysis, asked: Option<u32>) -> String {
         Some(_) => format!("as asked; at most {largest} fit"),
         None => format!("by default 2,048 or what fits; at most {largest} fit"),
     };
-    format!(
-        "batch        {} tokens ({why})\n             {} decode rows see {} keys each, {} prefill rows {} in the mean\n",
-        whole(tokens),
-        whole(f64::from(decode)),
-        digits(decode_context),
-        whole(f64::from(prefill)),
-        digits(prefill_keys),
-    )
+    let rows = |count: u32, keys: f64, kind: &str| {
+        let shown = format!("{} {kind} rows that see {} keys each in the mean", whole(f64::from(count)), digits(keys));
+        (count > 0).then_some(shown)
+    };
+    let kinds = [rows(decode, decode_context, "decode"), rows(prefill, prefill_keys, "prefill")];
+    let kinds: Vec<_> = kinds.into_iter().flatten().collect();
+    format!("batch        {} tokens ({why})\n             {}\n", whole(tokens), kinds.join(", "))
 }
 
 fn operator_table(operators: &[Operator]) -> Table {
@@ -171,13 +170,12 @@ fn conclusion(study: &Study, analysis: &Analysis) -> String {
 
 /// What is given, what was measured, and what follows from them.
 fn sources(study: &Study) -> String {
-    format!(
-        "Times of resources are at the peaks of the specification, as in NanoFlow (arXiv 2408.12757v2), section 3; the\n\
-         iteration counts its products alone as compute, and all memory as read once. Predicted times are by the kernels\n\
-         of the device profile, each launch alone on its device, work divided evenly.\n\
-         Profile {}: {}\n",
-        study.profile.name, study.profile.about
-    )
+    let profile = &study.profile;
+    let method = "Times of resources are at the peaks of the specification (NanoFlow, arXiv 2408.12757v2, section 3): the \
+                  iteration counts its products alone as compute, and all memory as read once. Predicted times are by \
+                  the kernels of the device profile: each launch alone on its device, the model shared in the form with \
+                  two all-reduces per layer.";
+    wrap(method) + &wrap(&format!("Profile {}: {}", profile.name, profile.about))
 }
 
 fn billions(count: f64) -> String {

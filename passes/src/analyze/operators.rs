@@ -1,13 +1,16 @@
 //! The table by operator: all layers together, all ranks together.
 
+use std::collections::BTreeSet;
+
 use trefoil_ir::dim::Dim;
-use trefoil_ir::graph::Node;
+use trefoil_ir::graph::{Block, Node};
 use trefoil_ir::ids::BlockId;
 use trefoil_ir::op::Op;
 
+use super::spread::{Spread, spread};
 use super::{Subject, Times, over_links};
 use crate::cost::{Load, Mix, Model, num_layers};
-use crate::profile::Profile;
+use crate::profile::{Compute, Profile};
 
 /// One operator of the graph in all layers, or the collectives.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,28 +33,50 @@ pub struct Operator {
     pub predicted_seconds: f64,
 }
 
-/// How an operator's work lies on the ranks.
-enum Spread {
-    /// Each rank does a part.
-    Divided,
-    /// Each rank does all of it.
-    Repeated,
-}
-
 /// Every operator that is launched in a batch of this mix, in the order of the graph, and then the collectives.
 pub fn operators(subject: &Subject, mix: &Mix) -> Vec<Operator> {
-    let aggregate = subject.profile.aggregate(subject.ranks);
-    let bodies = subject.graph.bodies();
-    let nodes = bodies.flat_map(|(block, body)| body.iter().map(move |node| (block, node)));
-    let launched = nodes.filter(|(_, node)| node.op.launches());
-    let mut rows: Vec<_> = launched.map(|(block, node)| of_node(subject, &aggregate, mix, block, node)).collect();
+    let devices = Devices::new(subject.profile, subject.ranks);
+    let mut rows = of_body(subject, &devices, mix, None);
     rows.extend(collectives(subject, mix));
     rows
 }
 
-fn of_node(subject: &Subject, aggregate: &Profile, mix: &Mix, block: Option<BlockId>, node: &Node) -> Operator {
-    let (profile, repeats) = match spread(&node.op) {
-        Spread::Divided => (aggregate, 1),
+/// The ranks as one device, for each way in which work may lie on them.
+struct Devices {
+    /// Matrices divided along their columns, and rows along theirs.
+    across: Profile,
+    /// Products divided along their inner axis: each rank has all tiles, and a part of the work of each.
+    within: Profile,
+}
+
+impl Devices {
+    fn new(profile: &Profile, ranks: u32) -> Self {
+        let across = profile.aggregate(ranks);
+        let compute = Compute { units: profile.compute.units, ..across.compute };
+        Self { within: Profile { compute, ..across.clone() }, across }
+    }
+}
+
+/// The operators of a body, those of a block where it is first repeated.
+fn of_body(subject: &Subject, devices: &Devices, mix: &Mix, block: Option<BlockId>) -> Vec<Operator> {
+    let mut rows = vec![];
+    let mut seen = BTreeSet::new();
+    for node in subject.graph.body(block) {
+        if let Op::Repeat { blocks, .. } = &node.op {
+            let fresh = blocks.iter().filter(|block| seen.insert(**block));
+            rows.extend(fresh.flat_map(|block| of_body(subject, devices, mix, Some(*block))));
+        }
+        if node.op.launches() {
+            rows.push(of_node(subject, devices, mix, block, node));
+        }
+    }
+    rows
+}
+
+fn of_node(subject: &Subject, devices: &Devices, mix: &Mix, block: Option<BlockId>, node: &Node) -> Operator {
+    let (profile, of_ranks) = match spread(subject.graph.body(block), &node.op) {
+        Spread::Across => (&devices.across, 1),
+        Spread::Within => (&devices.within, 1),
         Spread::Repeated => (subject.profile, subject.ranks),
     };
     let load = model(subject, profile).load(&node.op, mix, 0..mix.tokens());
@@ -60,15 +85,15 @@ fn of_node(subject: &Subject, aggregate: &Profile, mix: &Mix, block: Option<Bloc
         None => node.name.clone(),
     };
     let launches = num_layers(subject.graph, subject.bound, block);
-    Row { name, operator: node.op.name(), launches, load, of_ranks: repeats }.operator(subject)
+    Row { name, operator: node.op.name(), launches, load, of_ranks }.operator(subject)
 }
 
-/// Two sums per layer over what it takes. Once the graph is sharded these are nodes of it, and this sums them.
+/// Two sums per layer of what it takes: the graph is that of the whole model, and has no collectives of its own.
 fn collectives(subject: &Subject, mix: &Mix) -> Option<Operator> {
     if subject.ranks < 2 {
         return None;
     }
-    let of_block = |(id, block): (BlockId, &trefoil_ir::graph::Block)| {
+    let of_block = |(id, block): (BlockId, &Block)| {
         let sum = Op::AllReduce { x: block.takes, ranks: Dim::constant(u64::from(subject.ranks)) };
         let load = model(subject, subject.profile).load(&sum, mix, 0..mix.tokens());
         let launches = 2 * num_layers(subject.graph, subject.bound, Some(id));
@@ -127,27 +152,4 @@ impl Operator {
 
 fn model<'a>(subject: &Subject<'a>, profile: &'a Profile) -> Model<'a> {
     Model { graph: subject.graph, bound: subject.bound, profile }
-}
-
-/// Tensor parallelism divides products, heads and what lies between two products; rows of the residual stream are
-/// whole on every rank (Shoeybi et al. 2019, Megatron-LM).
-fn spread(op: &Op) -> Spread {
-    match op {
-        Op::Linear { .. }
-        | Op::Rope { .. }
-        | Op::Attention { .. }
-        | Op::GatedMul { .. }
-        | Op::KvWrite { .. }
-        | Op::DecodeAttention { .. }
-        | Op::PrefillAttention { .. }
-        | Op::Columns { .. } => Spread::Divided,
-        Op::Embed { .. }
-        | Op::RmsNorm { .. }
-        | Op::Add { .. }
-        | Op::AddRmsNorm { .. }
-        | Op::Rows { .. }
-        | Op::AllReduce { .. }
-        | Op::AllGather { .. }
-        | Op::Repeat { .. } => Spread::Repeated,
-    }
 }

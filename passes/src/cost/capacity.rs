@@ -3,7 +3,7 @@
 use std::fmt;
 
 use trefoil_ir::bind::Bound;
-use trefoil_ir::graph::{Graph, Weight};
+use trefoil_ir::graph::{Cache, Graph, Weight};
 use trefoil_ir::ids::BlockId;
 use trefoil_ir::op::Op;
 
@@ -60,7 +60,7 @@ impl Footprint {
         let stored = |weight: &Weight| if ties { own_elements(weight, bound) } else { elements(weight, bound) };
         let of_all = |weight: &Weight| (num_layers(graph, bound, weight.block) * stored(weight)) as f64;
         let parameters: f64 = graph.weights.values().map(of_all).sum();
-        let kept = |cache: &trefoil_ir::graph::Cache| {
+        let kept = |cache: &Cache| {
             let heads = bound.size(&cache.kv_heads.times(&cache.head)).unwrap_or_default();
             (2 * heads * num_layers(graph, bound, Some(cache.block))) as f64
         };
@@ -108,7 +108,7 @@ impl Footprint {
             memory_bytes: profile.memory.bytes,
             weight_bytes: self.weight_bytes,
             sequence_bytes,
-            // Heads are shared evenly, and models have powers of two of them.
+            // Ranks share heads evenly, and the numbers of heads that models have divide by powers of two.
             enough_ranks: (wanted.ceil() as u32).checked_next_power_of_two().unwrap_or(u32::MAX),
         }
     }
@@ -143,14 +143,14 @@ fn own_elements(weight: &Weight, bound: &Bound) -> u64 {
 impl fmt::Display for DoesNotFit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let gigabytes = |bytes: f64| bytes / 1e9;
-        let (have, device) = (self.memory_bytes * f64::from(self.ranks), &self.device);
+        let have = self.memory_bytes * f64::from(self.ranks);
         write!(f, "error[T1503]: the weights take {:.1} GB", gigabytes(self.weight_bytes))?;
         if self.weight_bytes <= have {
             let sequence = gigabytes(self.sequence_bytes);
-            write!(f, " and the keys and values of one sequence of the workload {sequence:.1} GB")?;
+            write!(f, ", the keys and values of one sequence of the workload {sequence:.1} GB")?;
         }
-        let (each, all) = (gigabytes(self.memory_bytes), gigabytes(have));
-        write!(f, ", and `memory.bytes` of {} {device} gives {all:.1} GB ({each:.1} GB each)", self.ranks)?;
+        write!(f, ", and {} x {} have {:.1} GB", self.ranks, self.device, gigabytes(have))?;
+        write!(f, " (`memory.bytes` of the profile is {:.1} GB)", gigabytes(self.memory_bytes))?;
         write!(f, "\n  help: --tp {} is enough", self.enough_ranks)
     }
 }

@@ -11,10 +11,10 @@ use super::published::{
     TABLE_2_DECIMALS, TABLE_2_TOTAL, WORKLOADS,
 };
 use super::subject::{Loaded, device, model};
+use crate::table::wrap;
 
-const NOTHING_CALIBRATED: &str = "\
-Calibrated: nothing. Predicted: everything, from the sizes of the model, the lengths of the workload and the peaks of the
-accelerators' specifications.";
+const NOTHING_CALIBRATED: &str = "Calibrated: nothing. Predicted: everything, from the sizes of the model, the lengths of \
+                                  the workload and the peaks of the accelerators' specifications.";
 
 /// How far ours may be off: estimated cells of table 2, and figures.
 const TABLE_2_SHARE: f64 = 0.02;
@@ -23,46 +23,61 @@ const FIGURE_SHARE: f64 = 0.03;
 /// Estimated cells of table 2.
 pub(super) fn table_2_section() -> anyhow::Result<String> {
     let comparisons = table_2()?;
-    Ok(format!(
-        "## Table 2: what each operation costs\n\n\
-         LLaMA-2-70B on eight A100 80 GB, 2,048 tokens: 1,365 decode rows over 1,024 tokens each, and 683 prefill rows \
-         of prompts\nof 512. All layers and devices together. Ours, and published in parentheses.\n\n\
-         {NOTHING_CALIBRATED} As in the paper, the arithmetic of prefill attention is counted\nwithout the discount of \
-         the causal mask, 512 keys for each row; elsewhere Trefoil counts the 256 that a row sees in the\nmean. The \
-         paper's last column, which was measured, is no part of this section.\n\n{}\n{}",
-        grid("operation", &comparisons),
-        summary(&comparisons, TABLE_2_SHARE)
-    ))
+    let setting = "LLaMA-2-70B on eight A100 80 GB, 2,048 tokens: 1,365 decode rows over 1,024 tokens each, and 683 \
+                   prefill rows of prompts of 512. All layers and devices together. Ours, and published in parentheses.";
+    let method = "As in the paper, the arithmetic of prefill attention is counted without the discount of the causal \
+                  mask, 512 keys for each row; elsewhere Trefoil counts the 256 that a row sees in the mean. The \
+                  paper's last column, which was measured, is no part of this section.";
+    let table = grid("operation", &comparisons);
+    Ok([
+        "## Table 2: what each operation costs\n\n".to_owned(),
+        introduction(setting, method),
+        table,
+        "\n".to_owned(),
+        summary(&comparisons, TABLE_2_SHARE),
+    ]
+    .concat())
 }
 
 /// Figure 2.
 pub(super) fn figure_2_section() -> anyhow::Result<String> {
     let comparisons = figure_2()?;
-    Ok(format!(
-        "## Figure 2: time of the network over time of compute\n\n\
-         Tensor parallelism over eight devices, by model and accelerator; for the 405 B one of two pipeline stages. \
-         Ours, and\npublished in parentheses. Below 1 the network can hide behind the products.\n\n\
-         {NOTHING_CALIBRATED} Links count in one direction, and `n - 1` for `n` devices, as in the\npaper's numbers \
-         though not in its formula. The paper rounds parameters to billions; ours are those of the graph.\n\n{}\n{}{}",
-        grid("accelerator", &comparisons),
+    let setting = "Tensor parallelism over eight devices, by model and accelerator; for the 405 B one of two pipeline \
+                   stages. Ours, and published in parentheses. Below 1 the network can hide behind the products.";
+    let method = "Links count in one direction, and `n - 1` for `n` devices, as in the paper's numbers though not in its \
+                  formula. Published are the values for round billions of parameters; ours are the parameters of the graph.";
+    let table = grid("accelerator", &comparisons);
+    Ok([
+        "## Figure 2: time of the network over time of compute\n\n".to_owned(),
+        introduction(setting, method),
+        table,
+        "\n".to_owned(),
         summary(&comparisons, FIGURE_SHARE),
-        not_compared(FIGURE_2)?
-    ))
+        not_compared(FIGURE_2)?,
+    ]
+    .concat())
 }
 
 /// Figure 3.
 pub(super) fn figure_3_section() -> anyhow::Result<String> {
     let comparisons = figure_3()?;
-    Ok(format!(
-        "## Figure 3: time of memory over time of compute\n\n\
-         A100 80 GB, at the largest dense batch whose keys and values fit. Ours, and published in parentheses. Below 1 \
-         the\niteration is bound by compute.\n\n\
-         {NOTHING_CALIBRATED} The datasets enter by the mean lengths of the paper's table 4.\n\n{}\n{}{}{}",
-        grid("model, devices", &comparisons),
+    let setting = "A100 80 GB, at the largest dense batch whose keys and values fit. Ours, and published in parentheses. \
+                   Below 1 the iteration is bound by compute.";
+    let table = grid("model, devices", &comparisons);
+    Ok([
+        "## Figure 3: time of memory over time of compute\n\n".to_owned(),
+        introduction(setting, "The datasets enter by the mean lengths of the paper's table 4."),
+        table,
+        "\n".to_owned(),
         summary(&comparisons, FIGURE_SHARE),
         experts_held()?,
-        not_compared(FIGURE_3)?
-    ))
+        not_compared(FIGURE_3)?,
+    ]
+    .concat())
+}
+
+fn introduction(setting: &str, method: &str) -> String {
+    format!("{}\n{}\n", wrap(setting), wrap(&format!("{NOTHING_CALIBRATED} {method}")))
 }
 
 fn known(name: &str) -> anyhow::Result<Loaded> {
@@ -182,12 +197,10 @@ fn experts_held() -> anyhow::Result<String> {
     if comparisons.is_empty() {
         return Ok(String::new());
     }
-    Ok(format!(
-        "\nThe row of a mixture of experts comes out only if memory holds no more parameters than one token is computed \
-         with,\nwhich no server can do. With all experts in memory it is:\n\n{}\n{}",
-        grid("model, devices", &comparisons),
-        summary(&comparisons, FIGURE_SHARE)
-    ))
+    let text = "The published row of a mixture of experts comes out if memory holds no more parameters than one token is \
+                computed with, which no server can do; that is the row above. With all experts in memory it is:";
+    let (table, far) = (grid("model, devices", &comparisons), summary(&comparisons, FIGURE_SHARE));
+    Ok(format!("\n{}\n{table}\n{far}", wrap(text)))
 }
 
 fn not_compared<const N: usize>(rows: &[FigureRow<N>]) -> anyhow::Result<String> {
@@ -200,7 +213,7 @@ fn not_compared<const N: usize>(rows: &[FigureRow<N>]) -> anyhow::Result<String>
     if missing.is_empty() {
         return Ok(String::new());
     }
-    Ok(format!("\nNot compared, as no graph is compiled in for them: {}.\n", missing.join(", ")))
+    Ok("\n".to_owned() + &wrap(&format!("Not compared, as no graph is compiled in for them: {}.", missing.join(", "))))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Published numbers beside ours.
 
-use crate::table::{Table, fixed};
+use crate::table::{Table, fixed, wrap};
 
 /// A published number and ours, with the row and column of the table that they stand in.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,15 +72,15 @@ pub(super) fn summary(comparisons: &[Comparison], share: f64) -> String {
     let (all, percent) = (comparisons.len(), share * 100.0);
     let within = count(&|comparison| comparison.is_within(share));
     let printed = count(&Comparison::is_within_print);
-    let first = format!(
-        "{within} of {all} cells are within {percent} % or half a unit of the last printed digit, {printed} of them \
-         within the latter."
-    );
     let others = comparisons.iter().filter(|comparison| !comparison.is_within_print());
-    match others.max_by(|a, b| a.error().abs().total_cmp(&b.error().abs())) {
-        Some(worst) => format!("{first}\nThe farthest off is {}, by {:+.1} %.\n", worst.what(), worst.error() * 100.0),
-        None => first + "\n",
-    }
+    let worst = others.max_by(|a, b| a.error().abs().total_cmp(&b.error().abs()));
+    let farthest =
+        worst.map(|worst| format!(" The farthest off is {}, by {:+.1} %.", worst.what(), worst.error() * 100.0));
+    wrap(&format!(
+        "{within} of {all} cells are within {percent} % or half a unit of the last printed digit, {printed} of them \
+         within the latter.{}",
+        farthest.unwrap_or_default()
+    ))
 }
 
 #[cfg(test)]
