@@ -114,7 +114,8 @@ fn operator_row(operator: &Operator) -> Vec<String> {
     let label = if name == kind { name.clone() } else { format!("{name} ({kind})") };
     let amounts = [flops, memory_bytes, network_bytes].map(|amount| digits(amount / 1e9));
     let launches = whole(*launches as f64);
-    let bound_by = resource_name(times.bound_by()).to_owned();
+    let is_idle = times.compute.max(times.memory).max(times.network) == 0.0;
+    let bound_by = if is_idle { "-" } else { resource_name(times.bound_by()) }.to_owned();
     [
         vec![label, launches],
         amounts.to_vec(),
