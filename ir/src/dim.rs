@@ -315,14 +315,12 @@ impl Dim {
         self.plus(&other.times(&Self::of(vec![], -1)))
     }
 
-    /// The product.
+    /// The product. A quotient times its divisor is its dividend, for quotients leave no rest.
     pub fn times(&self, other: &Self) -> Self {
         let mut product = Self::default();
         for (a, x) in &self.terms {
             for (b, y) in &other.terms {
-                let mut factors = [a.as_slice(), b.as_slice()].concat();
-                factors.sort();
-                product = product.plus(&Self::of(factors, x * y));
+                product = product.plus(&product_of([a.as_slice(), b.as_slice()].concat(), x * y));
             }
         }
         product
@@ -403,6 +401,25 @@ pub enum DimFactor<'a> {
     Name(&'a str),
     /// A whole quotient of two sizes.
     Quotient(&'a Dim, &'a Dim),
+}
+
+/// The product of factors, with the quotients among them multiplied out where their divisors are factors too.
+fn product_of(mut factors: Vec<Factor>, coefficient: i64) -> Dim {
+    let is_divisor = |factors: &[Factor], divisor: &Dim| {
+        let own = |factor: &Factor| Dim::of(vec![factor.clone()], 1) == *divisor;
+        factors.iter().position(own)
+    };
+    let multiplied_out = factors.iter().enumerate().find_map(|(at, factor)| match factor {
+        Factor::Name(_) => None,
+        Factor::Quotient(dividend, divisor) => Some((at, dividend.clone(), is_divisor(&factors, divisor)?)),
+    });
+    let Some((quotient, dividend, divisor)) = multiplied_out else {
+        factors.sort();
+        return Dim::of(factors, coefficient);
+    };
+    factors.remove(quotient.max(divisor));
+    factors.remove(quotient.min(divisor));
+    product_of(factors, coefficient).times(&dividend)
 }
 
 fn without(factors: &[Factor], taken: &[Factor]) -> Option<Vec<Factor>> {

@@ -105,8 +105,22 @@ pub struct Weight {
     pub columns: Dim,
     /// The block whose layers each have one; `None` for a weight of the whole model.
     pub block: Option<BlockId>,
+    /// What a rank holds of the tensors.
+    pub part: Part,
     /// Where the graph names it.
     pub place: Place,
+}
+
+/// What one of several ranks holds of a tensor. Rank `r` of `n` has the `r`-th of `n` equal stretches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Part {
+    /// All of it.
+    #[default]
+    Whole,
+    /// A stretch of its rows.
+    Rows,
+    /// A stretch of its columns; of a vector, of its elements.
+    Columns,
 }
 
 impl Weight {
@@ -196,6 +210,8 @@ pub struct Node {
     pub range: Option<Range>,
     /// Its stream, from stage [`Stage::Grouped`] on.
     pub stream: Option<StreamId>,
+    /// Its own share of the device, in (0, 1]; `None` for its stream's.
+    pub share: Option<f32>,
     /// Where it, or what it was made from, is written.
     pub place: Place,
 }

@@ -240,6 +240,19 @@ pub enum Effect {
     Both(CacheId),
 }
 
+impl Effect {
+    /// The cache that it is about.
+    pub fn cache(self) -> Option<CacheId> {
+        match self {
+            Effect::None => None,
+            Effect::WriteOwnRows(cache)
+            | Effect::ReadOwnRows(cache)
+            | Effect::ReadRowsUpTo(cache)
+            | Effect::Both(cache) => Some(cache),
+        }
+    }
+}
+
 impl Op {
     /// The operator's name as graphs spell it.
     pub fn name(&self) -> &'static str {

@@ -101,6 +101,8 @@ pub struct Launch {
     pub range: Range,
     /// Its stream.
     pub stream: StreamId,
+    /// Its own share of the device, in (0, 1]; `None` for its stream's.
+    pub share: Option<f32>,
 }
 
 /// A buffer.

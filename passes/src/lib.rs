@@ -8,6 +8,7 @@
 //! | `lower` | Loaded | Lowered | splits attention by the resource that bounds it |
 //! | `fuse` | Lowered | Lowered | joins linears of one input, and residual additions with the norms after them |
 //! | `nano_batch` | Lowered | Split | makes one nano-operation per range of the batch |
+//! | `shard` | Split | Split | divides the model among ranks, with the collectives that takes |
 //! | `stream_groups` | Split | Grouped | gives each its stream |
 //! | `order` | Grouped | Grouped | puts launches in order: a schedule that may still race |
 //! | `sync` | Grouped | Scheduled | adds the fewest events that rule out every race |
@@ -63,6 +64,8 @@ pub mod plan;
 pub mod profile;
 mod program;
 mod rewrite;
+pub mod shard;
+pub mod simulate;
 mod source;
 mod stream_groups;
 mod sync;

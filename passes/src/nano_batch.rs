@@ -32,7 +32,8 @@ impl Pass for NanoBatch {
     }
     fn run(&self, graph: &mut Graph, ctx: &Ctx) -> Result<(), Vec<Diagnostic>> {
         let mistakes = unknown_targets(&ctx.plan.cuts, graph);
-        if !mistakes.is_empty() {
+        // Rules may be about collectives, which `shard` puts in and then looks for.
+        if !mistakes.is_empty() && ctx.plan.ranks.is_none_or(|ranks| ranks == 1) {
             return Err(mistakes);
         }
         let split = Split { points: ctx.plan.points.clone(), multiple_of: ctx.plan.multiple_of };
@@ -57,13 +58,13 @@ fn may_be_cut(graph: &Graph, op: &Op) -> bool {
     }
 }
 
-fn cuts_of<'a>(plan: &'a Plan, body: Option<BlockId>, node: &Node) -> &'a [PointId] {
+pub(crate) fn cuts_of<'a>(plan: &'a Plan, body: Option<BlockId>, node: &Node) -> &'a [PointId] {
     let rules = plan.cuts.iter().filter(|rule| body.is_some() || !rule.of.is_everything());
     crate::plan::most_specific(rules, node).map_or(&[], |rule| rule.value.as_slice())
 }
 
 /// The parts of the batch between the cuts, which rise.
-fn ranges(whole: Range, cuts: &[PointId]) -> Vec<Range> {
+pub(crate) fn ranges(whole: Range, cuts: &[PointId]) -> Vec<Range> {
     let starts = std::iter::once(whole.from).chain(cuts.iter().copied());
     let ends = cuts.iter().copied().chain([whole.to]);
     starts.zip(ends).map(|(from, to)| Range { from, to }).collect()

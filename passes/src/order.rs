@@ -119,7 +119,7 @@ impl Orderer<'_> {
             let (range, stream) = (node.range?, node.stream?);
             let (op, outputs) = (node.op.clone(), node.outputs.clone());
             let touches = touches(self.graph, &op, &outputs, range);
-            let launch = Launch { node: node.name.clone(), nano, op, outputs, range, stream };
+            let launch = Launch { node: node.name.clone(), nano, op, outputs, range, stream, share: node.share };
             Some(Candidate { node, launch, touches })
         };
         launched.filter_map(candidate).collect()

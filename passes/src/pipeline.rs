@@ -7,7 +7,7 @@ use trefoil_ir::graph::{Graph, Stage};
 use trefoil_ir::verify;
 
 use crate::plan::Plan;
-use crate::{fuse, lower, memory, nano_batch, order, stream_groups, sync};
+use crate::{fuse, lower, memory, nano_batch, order, shard, stream_groups, sync};
 
 /// One step from the porter's graph towards the launch schedule.
 pub trait Pass {
@@ -35,6 +35,7 @@ pub fn passes() -> Vec<Box<dyn Pass>> {
         Box::new(lower::Lower),
         Box::new(fuse::Fuse),
         Box::new(nano_batch::NanoBatch),
+        Box::new(shard::Shard),
         Box::new(stream_groups::StreamGroups),
         Box::new(order::Order),
         Box::new(sync::Sync),

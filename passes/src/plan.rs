@@ -9,6 +9,10 @@
 //!     streams: [Stream(name: "compute", group: Compute, share: 1.0)],
 //!     place: { "KvWrite": "compute" },            // the stream of an operator or node; else by its resource
 //!     order: Overlap,                             // AsWritten, Overlap, or Listed({ "decoder": ["n1#0", …] })
+//!     shares: { "qkv": 0.4, "down#1": 0.9 },      // shares of the device, where they are not those of the streams
+//!     device: "a100-80g-x8",                      // the device it is made for; any, if left out
+//!     ranks: 8,                                   // how many devices share the model; any number, if left out
+//!     gather: { "o": [0] },                       // nano-operations that gather rather than sum: see `shard`
 //! )
 //! ```
 //!
@@ -26,12 +30,14 @@
 //! | T1007 | a stream that the plan does not have |
 //! | T1008 | `multiple_of: 0` |
 //! | T1009 | something listed that is not written `node#number` |
+//! | T1010 | a share outside (0, 1], or no ranks |
 //! | T1101 | a rule for something that is neither operator nor node of the graph |
 //! | T1102 | an order for a body that the graph does not have |
 //! | T1103 | a launch in the order that the graph does not have |
 //! | T1104 | a launch missing in the order |
 //! | T1105 | a launch that stands twice in the order |
 //! | T1106 | a launch listed before one that it needs |
+//! | T1107 | a gathering nano-operation that the graph does not have |
 
 mod read;
 
@@ -49,6 +55,10 @@ pub struct Plan {
     pub name: String,
     /// The batches it is made for.
     pub suits: Suits,
+    /// The profile of the device it is made for; `None` for any.
+    pub device: Option<String>,
+    /// How many ranks share the model; `None` for any number.
+    pub ranks: Option<u32>,
     /// Inner cuts of the dense batch, rising.
     pub points: Vec<Point>,
     /// Inner cuts are rounded down to a multiple of this many rows.
@@ -61,6 +71,23 @@ pub struct Plan {
     pub place: Vec<Rule<StreamId>>,
     /// The order of the launches.
     pub order: Order,
+    /// The shares of launches that do not have their stream's.
+    pub shares: Vec<Share>,
+    /// The nano-operations that gather what they read and give, by their numbers.
+    pub gather: Vec<Rule<Vec<usize>>>,
+}
+
+/// A share of the device for some launches.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Share {
+    /// Which nodes.
+    pub of: Target,
+    /// Which of their nano-operations; `None` for all.
+    pub nano: Option<usize>,
+    /// The share, in (0, 1].
+    pub share: f32,
+    /// Where in the plan's file it stands.
+    pub place: Place,
 }
 
 /// The batches a plan is made for.
@@ -70,6 +97,10 @@ pub struct Suits {
     pub min_tokens: u32,
     /// At least so many decode rows.
     pub min_decode: u32,
+    /// At most so many rows in all; `None` for any number.
+    pub max_tokens: Option<u32>,
+    /// At most so many decode rows; `None` for any number.
+    pub max_decode: Option<u32>,
 }
 
 /// A decision about some nodes.
@@ -158,6 +189,19 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// The share that the plan gives a nano-operation of a node: by number, else by name, else by operator.
+    pub(crate) fn share_of(&self, node: &Node, nano: usize) -> Option<f32> {
+        let fit = |share: &Share| {
+            let by_node = share.of.fit(node)?;
+            let by_number = share.nano.is_none_or(|own| own == nano);
+            by_number.then_some((share.nano.is_some(), by_node))
+        };
+        let fitting = self.shares.iter().filter_map(|share| fit(share).map(|fit| (fit, share.share)));
+        fitting.min_by_key(|(fit, _)| std::cmp::Reverse(*fit)).map(|(_, share)| share)
+    }
+}
+
 /// The rule that fits a node best; of two that fit equally well, the first.
 pub(crate) fn most_specific<'a, T: 'a>(rules: impl Iterator<Item = &'a Rule<T>>, node: &Node) -> Option<&'a Rule<T>> {
     let fitting = rules.filter_map(|rule| rule.of.fit(node).map(|fit| (fit, rule)));
@@ -185,17 +229,22 @@ pub(crate) const OPERATORS: [&str; 15] = [
 
 /// Rules for names that are neither operators nor nodes of the graph.
 pub(crate) fn unknown_targets<T>(rules: &[Rule<T>], graph: &Graph) -> Vec<Diagnostic> {
+    unknown(rules.iter().map(|rule| (&rule.of, rule.place)), graph)
+}
+
+/// Names that are neither operators nor nodes of the graph, with the places that name them.
+pub(crate) fn unknown<'a>(targets: impl Iterator<Item = (&'a Target, Place)>, graph: &Graph) -> Vec<Diagnostic> {
     let nodes: Vec<_> = graph.bodies().flat_map(|(_, body)| body).map(|node| node.name.as_str()).collect();
-    let mistake = |rule: &Rule<T>| {
-        let Target::Named(name) = &rule.of else { return None };
+    let mistake = |(of, place): (&Target, Place)| {
+        let Target::Named(name) = of else { return None };
         let names = nodes.iter().copied().chain(OPERATORS);
         if names.clone().any(|known| known == name) {
             return None;
         }
         let message = format!("`{name}` is neither an operator nor a node of `{}`", graph.name);
-        Some(Diagnostic::new("T1101", rule.place, message).help(suggestion(name, names)))
+        Some(Diagnostic::new("T1101", place, message).help(suggestion(name, names)))
     };
-    rules.iter().filter_map(mistake).collect()
+    targets.filter_map(mistake).collect()
 }
 
 /// A help line: the name most like `found`, or all there are.

@@ -1,7 +1,8 @@
 //! Gives every nano-operation its stream.
 //!
 //! The plan may place an operator or a node; what it says nothing about goes to the first stream of the group that
-//! serves the resource it is bound by, or to the plan's first stream where there is no such group.
+//! serves the resource it is bound by, or to the plan's first stream where there is no such group. The plan may also give
+//! an operator, a node or a nano-operation a share of the device other than its stream's.
 
 use trefoil_ir::diag::Diagnostic;
 use trefoil_ir::graph::{Graph, Node, Stage};
@@ -10,7 +11,7 @@ use trefoil_ir::op::Resource;
 use trefoil_ir::schedule::Group;
 
 use crate::pipeline::{Ctx, Pass};
-use crate::plan::{Plan, most_specific, unknown_targets};
+use crate::plan::{Plan, most_specific, unknown, unknown_targets};
 use crate::rewrite::bodies;
 
 /// The pass.
@@ -27,14 +28,18 @@ impl Pass for StreamGroups {
         Stage::Grouped
     }
     fn run(&self, graph: &mut Graph, ctx: &Ctx) -> Result<(), Vec<Diagnostic>> {
-        let mistakes = unknown_targets(&ctx.plan.place, graph);
+        let shares = ctx.plan.shares.iter().map(|share| (&share.of, share.place));
+        let mistakes = [unknown_targets(&ctx.plan.place, graph), unknown(shares, graph)].concat();
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
         graph.streams = Some(ctx.plan.streams.clone());
         for body in bodies(graph) {
-            for node in graph.body_mut(body) {
-                node.stream = Some(stream_of(ctx.plan, node));
+            let nodes = graph.body_mut(body);
+            for at in 0..nodes.len() {
+                let nano = nodes[..at].iter().filter(|earlier| earlier.name == nodes[at].name).count();
+                nodes[at].stream = Some(stream_of(ctx.plan, &nodes[at]));
+                nodes[at].share = ctx.plan.share_of(&nodes[at], nano);
             }
         }
         Ok(())

@@ -190,7 +190,7 @@ impl<'a> Loader<'a> {
             let output = self.define(scope, name, ty, place);
             if let (Some(op), Some(output)) = (op, output) {
                 let name = name.value.clone();
-                built.push(Node { name, op, outputs: vec![output], range: None, stream: None, place });
+                built.push(Node { name, op, outputs: vec![output], range: None, stream: None, share: None, place });
             }
         }
         built

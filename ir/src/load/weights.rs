@@ -5,7 +5,7 @@ use super::body::Scope;
 use super::source::Raw;
 use crate::diag::{Diagnostic, Place};
 use crate::dim::Dim;
-use crate::graph::{Piece, Weight, WeightRole};
+use crate::graph::{Part, Piece, Weight, WeightRole};
 use crate::ids::{ValueId, WeightId};
 use crate::infer::shape;
 
@@ -78,6 +78,7 @@ impl<'a> Loader<'a> {
         let piece = Piece { tensor: name, tied, rows };
         let Some((id, known)) = known else {
             return Some(self.graph.weights.push(Weight {
+                part: Part::Whole,
                 role,
                 pieces: vec![piece],
                 columns,

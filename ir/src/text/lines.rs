@@ -20,6 +20,7 @@ pub(super) struct NodeLine<'a> {
     pub(super) call: Call<'a>,
     pub(super) range: Option<Range>,
     pub(super) stream: Option<Cursor<'a>>,
+    pub(super) share: Option<f32>,
     pub(super) place: Place,
 }
 
@@ -55,8 +56,10 @@ impl<'a> NodeLine<'a> {
         } else {
             None
         };
+        let has_share = stream.is_some() && !cursor.peek().is_empty();
+        let share = if has_share { Some(cursor.number()?) } else { None };
         cursor.end()?;
-        Ok(Self { name, nano, outputs, call, range, stream, place })
+        Ok(Self { name, nano, outputs, call, range, stream, share, place })
     }
 }
 

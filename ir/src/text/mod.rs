@@ -27,13 +27,16 @@
 //!   homes
 //!     v4 = m0 columns [0, ffn]
 //!   once
-//!     launch up 0: v4 = Linear(x: h, weight: w0) @ 0..1 on compute
+//!     launch up 0: v4 = Linear(x: h, weight: w0) @ 0..1 on compute 0.5
 //!     record e0 on compute
 //!   repeat layers
 //!     block decoder
 //!       wait e0 on memory
 //!       …
 //! ```
+//!
+//! What follows the stream of a launch is its own share of the device; a weight of which each rank has a part says `by
+//! rows` or `by columns` before `from`.
 //!
 //! A value stands with its type where it is first given, under the name of its node or its own after the id
 //! (`sum: v7 h1[tokens, hidden], v8 n2[tokens, hidden] = AddRmsNorm(…)`). Elements are the model's unless the type ends

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::names::{Names, word};
 use super::{op, schedule};
-use crate::graph::{Graph, Literal, Node, Point, Range, Stage, Value, Weight};
+use crate::graph::{Graph, Literal, Node, Part, Point, Range, Stage, Value, Weight};
 use crate::ids::{BlockId, Id, StreamId, ValueId};
 use crate::infer::shape;
 use crate::types::{Element, TensorType};
@@ -108,7 +108,8 @@ impl<'g> Printer<'g> {
         for node in nodes {
             let outputs: Vec<_> = node.outputs.iter().map(|&id| self.output(id, Some(&node.name), block)).collect();
             let names = self.names(block);
-            let launch = launch_text(&outputs, &op::print(&node.op, names), node.range, node.stream, names);
+            let spot = Spot { range: node.range, stream: node.stream, share: node.share };
+            let launch = launch_text(&outputs, &op::print(&node.op, names), spot, names);
             let _ = writeln!(text, "  {}: {launch}", word(&node.name));
         }
     }
@@ -134,14 +135,16 @@ impl<'g> Printer<'g> {
     }
 }
 
-/// `v4 = Linear(x: n1, weight: w2) @ 0..1 on compute`.
-pub(super) fn launch_text(
-    outputs: &[String],
-    op: &str,
-    range: Option<Range>,
-    stream: Option<StreamId>,
-    names: Names<'_>,
-) -> String {
+/// On which rows an operator runs, and where.
+pub(super) struct Spot {
+    pub(super) range: Option<Range>,
+    pub(super) stream: Option<StreamId>,
+    pub(super) share: Option<f32>,
+}
+
+/// `v4 = Linear(x: n1, weight: w2) @ 0..1 on compute 0.4`.
+pub(super) fn launch_text(outputs: &[String], op: &str, spot: Spot, names: Names<'_>) -> String {
+    let Spot { range, stream, share } = spot;
     let mut text = outputs.join(", ");
     text += if outputs.is_empty() { "" } else { " = " };
     text += op;
@@ -150,6 +153,9 @@ pub(super) fn launch_text(
     }
     if let Some(stream) = stream {
         let _ = write!(text, " on {}", names.stream(stream));
+    }
+    if let Some(share) = share {
+        let _ = write!(text, " {share}");
     }
     text
 }
@@ -173,7 +179,12 @@ fn weight(weight: &Weight, names: Names<'_>) -> String {
         format!("{:?}[{}]{tied}", piece.tensor, piece.rows)
     });
     let pieces: Vec<_> = pieces.collect();
-    format!("{:?}[{}]{block} from {}", weight.role, weight.columns, pieces.join(", "))
+    let part = match weight.part {
+        Part::Whole => "",
+        Part::Rows => " by rows",
+        Part::Columns => " by columns",
+    };
+    format!("{:?}[{}]{block}{part} from {}", weight.role, weight.columns, pieces.join(", "))
 }
 
 fn point(point: &Point) -> String {

@@ -10,7 +10,8 @@ use super::{op, schedule};
 use crate::diag::{Diagnostic, Place};
 use crate::dim::Dim;
 use crate::graph::{
-    Block, Cache, Definition, Expectation, Graph, Literal, Node, Piece, Point, Split, Stage, Value, Weight, WeightRole,
+    Block, Cache, Definition, Expectation, Graph, Literal, Node, Part, Piece, Point, Split, Stage, Value, Weight,
+    WeightRole,
 };
 use crate::ids::{BlockId, CacheId, Id, Table, ValueId, WeightId};
 use crate::schedule::{Group, Stream};
@@ -136,13 +137,14 @@ impl<'a> GraphReader<'a> {
         let columns = <[Dim; 1]>::try_from(cursor.list(Cursor::dim)?);
         let [columns] = columns.map_err(|_| cursor.error("a weight has one number of columns"))?;
         let block = self.of_block(&mut cursor)?;
+        let part = part(&mut cursor)?;
         cursor.keyword("from")?;
         let mut pieces = vec![piece(&mut cursor)?];
         while cursor.accept(",") {
             pieces.push(piece(&mut cursor)?);
         }
         cursor.end()?;
-        let next = self.graph.weights.push(Weight { role, pieces, columns, block, place });
+        let next = self.graph.weights.push(Weight { role, pieces, columns, block, part, place });
         expect_next(found.index(), next.index(), place)
     }
 
@@ -278,7 +280,7 @@ fn node(line: &NodeLine<'_>, names: Names<'_>) -> Result<Node, Diagnostic> {
         return Err(Diagnostic::new("T0902", output.place, format!("{} has no type anywhere", output.id)));
     }
     let outputs = line.outputs.iter().map(|output| output.id).collect();
-    Ok(Node { name: line.name.clone(), op, outputs, range: line.range, stream, place: line.place })
+    Ok(Node { name: line.name.clone(), op, outputs, range: line.range, stream, share: line.share, place: line.place })
 }
 
 fn expect_next(found: usize, next: usize, place: Place) -> Result<(), Diagnostic> {
@@ -345,6 +347,20 @@ fn stream(cursor: &mut Cursor<'_>) -> Result<Stream, Diagnostic> {
 fn role(cursor: &mut Cursor<'_>) -> Result<WeightRole, Diagnostic> {
     let roles = [WeightRole::Matrix, WeightRole::Table, WeightRole::Vector];
     named(cursor, "role", |word| roles.into_iter().find(|role| format!("{role:?}") == word))
+}
+
+/// Nothing, or `by rows`, `by columns`.
+fn part(cursor: &mut Cursor<'_>) -> Result<Part, Diagnostic> {
+    if cursor.peek() != "by" {
+        return Ok(Part::Whole);
+    }
+    cursor.keyword("by")?;
+    let at = cursor.clone();
+    match cursor.word()? {
+        "rows" => Ok(Part::Rows),
+        "columns" => Ok(Part::Columns),
+        _ => Err(at.error("`rows` or `columns` should stand here")),
+    }
 }
 
 /// `"lm_head.weight"[vocab] or "model.embed_tokens.weight"`.

@@ -6,7 +6,7 @@ use super::cursor::{Cursor, Statement};
 use super::lines::{NodeLine, block, id, id_below, named};
 use super::names::{Names, word};
 use super::op;
-use super::print::launch_text;
+use super::print::{Spot, launch_text};
 use crate::diag::Diagnostic;
 use crate::dim::Dim;
 use crate::graph::Graph;
@@ -68,9 +68,10 @@ fn print_steps(text: &mut String, indent: &str, steps: &[Step], names: Names<'_>
 }
 
 fn print_launch(launch: &Launch, names: Names<'_>) -> String {
-    let Launch { node, nano, op, outputs, range, stream } = launch;
+    let Launch { node, nano, op, outputs, range, stream, share } = launch;
     let outputs: Vec<_> = outputs.iter().map(ValueId::to_string).collect();
-    let launch = launch_text(&outputs, &op::print(op, names), Some(*range), Some(*stream), names);
+    let spot = Spot { range: Some(*range), stream: Some(*stream), share: *share };
+    let launch = launch_text(&outputs, &op::print(op, names), spot, names);
     format!("launch {} {nano}: {launch}", word(node))
 }
 
@@ -227,7 +228,7 @@ fn launch(cursor: &mut Cursor<'_>, names: Names<'_>) -> Result<Launch, Diagnosti
     let stream = stream(&mut line.stream.ok_or_else(|| missing("a stream, `on compute`"))?, names)?;
     let nano = line.nano.ok_or_else(|| missing("a number after the name of its node"))?;
     let outputs = line.outputs.into_iter().map(|output| output.id).collect();
-    Ok(Launch { node: line.name, nano, op, outputs, range, stream })
+    Ok(Launch { node: line.name, nano, op, outputs, range, stream, share: line.share })
 }
 
 /// A stream by name or id.

@@ -99,8 +99,9 @@ fn unmatched(nodes: &[&Node], launches: &[&Launch]) -> Vec<Diagnostic> {
 }
 
 fn is_of(launch: &Launch, node: &Node) -> bool {
-    let Launch { node: name, nano: _, op, outputs, range, stream } = launch;
-    (name, op, outputs, Some(*range), Some(*stream)) == (&node.name, &node.op, &node.outputs, node.range, node.stream)
+    let Launch { node: name, nano: _, op, outputs, range, stream, share } = launch;
+    let what = (name, op, outputs) == (&node.name, &node.op, &node.outputs);
+    what && (Some(*range), Some(*stream), *share) == (node.range, node.stream, node.share)
 }
 
 /// Events and streams of records and waits.

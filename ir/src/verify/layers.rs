@@ -5,7 +5,7 @@ use crate::dim::Dim;
 use crate::graph::{Graph, Node, SEQS, Stage};
 use crate::ids::{BlockId, CacheId};
 use crate::infer::shape;
-use crate::op::{Effect, Op};
+use crate::op::Op;
 use crate::types::Element;
 
 pub(super) fn mistakes(graph: &Graph) -> Vec<Diagnostic> {
@@ -44,21 +44,10 @@ fn carried(graph: &Graph) -> Vec<Diagnostic> {
     mistakes
 }
 
-/// The cache that a node reads or writes.
-pub(super) fn cache_of(op: &Op) -> Option<CacheId> {
-    match op.effect() {
-        Effect::None => None,
-        Effect::WriteOwnRows(cache)
-        | Effect::ReadOwnRows(cache)
-        | Effect::ReadRowsUpTo(cache)
-        | Effect::Both(cache) => Some(cache),
-    }
-}
-
 fn caches(graph: &Graph) -> Vec<Diagnostic> {
     let mut mistakes = Vec::new();
     for (block, nodes) in graph.bodies() {
-        let users = nodes.iter().filter_map(|node| cache_of(&node.op).map(|cache| (node, cache)));
+        let users = nodes.iter().filter_map(|node| node.op.effect().cache().map(|cache| (node, cache)));
         for (node, cache) in users.filter(|(_, cache)| Some(graph.caches[*cache].block) != block) {
             let message = format!("`{}` uses the cache {cache} of another body", node.name);
             mistakes.push(Diagnostic::new("T2010", node.place, message));
@@ -71,7 +60,8 @@ fn caches(graph: &Graph) -> Vec<Diagnostic> {
 }
 
 fn one_attention(graph: &Graph, cache: CacheId, block: BlockId) -> Option<Diagnostic> {
-    let users: Vec<&Node> = graph.body(Some(block)).iter().filter(|node| cache_of(&node.op) == Some(cache)).collect();
+    let users: Vec<&Node> =
+        graph.body(Some(block)).iter().filter(|node| node.op.effect().cache() == Some(cache)).collect();
     let entry = &graph.caches[cache];
     let message = format!("{} attentions use the cache `{}`", users.len(), entry.name);
     (users.len() != 1).then(|| Diagnostic::new("T2010", entry.place, message))

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use super::layers::cache_of;
 use crate::depend::{self, Cause};
 use crate::diag::Diagnostic;
 use crate::graph::{Graph, Node};
@@ -17,7 +16,7 @@ pub(super) fn mistakes(graph: &Graph) -> Vec<Diagnostic> {
     }
     for (id, cache) in graph.caches.iter() {
         let users: Vec<&Node> =
-            graph.body(Some(cache.block)).iter().filter(|node| cache_of(&node.op) == Some(id)).collect();
+            graph.body(Some(cache.block)).iter().filter(|node| node.op.effect().cache() == Some(id)).collect();
         if users.iter().any(|node| matches!(node.op, Op::Attention { .. })) {
             continue;
         }

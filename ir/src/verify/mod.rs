@@ -24,13 +24,13 @@
 //! | T2103 | decode and prefill attention of a cache give the same value from the same queries, and come in pairs |
 //! | T2201 | from Split on, the graph knows its cuts, and every node that launches has a range |
 //! | T2202 | ranges begin and end at cuts, and are not empty |
-//! | T2203 | the ranges of the nodes that give a value partition the dense batch, per kind of rows |
+//! | T2203 | the ranges of the nodes that give a value are apart, and leave out nothing that is read, per kind of rows |
 //! | T2204 | what has a row per sequence is not cut |
 //! | T2205 | what does not launch is not cut |
 //! | T2206 | cuts of one kind rise; shares lie between 0 and 1; cuts are rounded to a positive number of rows |
 //! | T2301 | from Grouped on, the graph knows its streams, and every node that launches has one |
 //! | T2302 | that stream is one of them |
-//! | T2303 | a stream's share lies above 0 and is at most 1 |
+//! | T2303 | shares of streams and of nodes lie above 0 and are at most 1 |
 //! | T2401 | at Scheduled, there is a schedule |
 //! | T2402 | its launches are the nodes that launch, each once, in the section and block of their body |
 //! | T2403 | its sections follow the main body: nodes, a repeat for each `Repeat`, nodes |

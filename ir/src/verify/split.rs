@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::diag::{Diagnostic, Place};
 use crate::graph::{Graph, Node, Point, Range, Split};
-use crate::ids::ValueId;
+use crate::ids::{Id, ValueId};
 use crate::op::RowDomain;
 
 pub(super) fn mistakes(graph: &Graph) -> Vec<Diagnostic> {
@@ -81,39 +81,63 @@ enum Part {
 fn partitions(graph: &Graph, split: &Split, nodes: &[Node]) -> Vec<Diagnostic> {
     let mut given: BTreeMap<ValueId, BTreeMap<Part, Vec<Range>>> = BTreeMap::new();
     for node in nodes.iter().filter(|node| node.op.launches()) {
-        let part = match graph.rows_of(&node.op) {
-            RowDomain::Tokens | RowDomain::Seqs => Part::All,
-            RowDomain::DecodeTokens => Part::Decode,
-            RowDomain::PrefillTokens => Part::Prefill,
-        };
         for &output in &node.outputs {
-            given.entry(output).or_default().entry(part).or_default().extend(node.range);
+            given.entry(output).or_default().entry(part_of(graph, node)).or_default().extend(node.range);
         }
     }
     // A node without a range breaks another rule, and says nothing here.
     for node in nodes.iter().filter(|node| node.op.launches() && node.range.is_none()) {
         node.outputs.iter().for_each(|output| drop(given.remove(output)));
     }
-    given.into_iter().filter_map(|(value, parts)| incomplete(graph, split, value, parts)).collect()
+    given.into_iter().filter_map(|(value, parts)| incomplete(graph, split, nodes, value, parts)).collect()
 }
 
-fn incomplete(graph: &Graph, split: &Split, value: ValueId, parts: BTreeMap<Part, Vec<Range>>) -> Option<Diagnostic> {
+fn part_of(graph: &Graph, node: &Node) -> Part {
+    match graph.rows_of(&node.op) {
+        RowDomain::Tokens | RowDomain::Seqs => Part::All,
+        RowDomain::DecodeTokens => Part::Decode,
+        RowDomain::PrefillTokens => Part::Prefill,
+    }
+}
+
+fn incomplete(
+    graph: &Graph,
+    split: &Split,
+    nodes: &[Node],
+    value: ValueId,
+    parts: BTreeMap<Part, Vec<Range>>,
+) -> Option<Diagnostic> {
     let kinds: Vec<_> = parts.keys().copied().collect();
     let covers_all_kinds = kinds == [Part::All] || kinds == [Part::Decode, Part::Prefill];
-    let covers_all_rows = parts.into_values().all(|ranges| partition(split.whole(), ranges));
+    let wanted = wanted(graph, split, nodes, value);
+    let covers_all_rows = parts.into_values().all(|ranges| covers(ranges, &wanted, split.whole().to.index()));
     let entry = &graph.values[value];
     let message = format!("the nodes that give `{}` leave out rows of it, or give some twice", entry.name);
     (!covers_all_kinds || !covers_all_rows).then(|| Diagnostic::new("T2203", entry.place, message))
 }
 
-fn partition(whole: Range, mut ranges: Vec<Range>) -> bool {
-    ranges.sort();
-    let mut next = whole.from;
-    for range in ranges {
-        if range.from != next {
-            return false;
-        }
-        next = range.to;
+/// The ranges of a value that must be given: what its readers in the body read, or everything where it leaves the body,
+/// where a name for its columns may be read by any, and where nobody reads it.
+fn wanted(graph: &Graph, split: &Split, nodes: &[Node], value: ValueId) -> Vec<Range> {
+    let leaves = graph.gives == value || graph.blocks.values().any(|block| block.gives == value);
+    let readers = nodes.iter().filter(|node| node.op.operands().iter().any(|(_, operand)| *operand == value));
+    let readers: Vec<_> = readers.collect();
+    let by_own_rows = |node: &&Node| {
+        let picks = matches!(node.op, crate::op::Op::Rows { .. });
+        node.op.launches() && !picks && graph.rows_of(&node.op) != RowDomain::Seqs
+    };
+    if leaves || readers.is_empty() || !readers.iter().all(by_own_rows) {
+        return vec![split.whole()];
     }
-    next == whole.to
+    readers.into_iter().filter_map(|node| node.range).collect()
+}
+
+/// Whether the ranges are apart from each other and leave nothing of `wanted` out.
+fn covers(mut ranges: Vec<Range>, wanted: &[Range], end: usize) -> bool {
+    ranges.sort();
+    let apart = ranges.windows(2).all(|pair| pair[0].to <= pair[1].from);
+    let is_given = |cut: usize| ranges.iter().any(|range| (range.from.index()..range.to.index()).contains(&cut));
+    // What reads past the last cut breaks another rule.
+    let cuts = |range: &Range| range.from.index()..range.to.index().min(end);
+    apart && wanted.iter().all(|range| cuts(range).all(is_given))
 }

@@ -19,5 +19,10 @@ pub(super) fn mistakes(graph: &Graph) -> Vec<Diagnostic> {
         }
         Some(_) => None,
     });
-    shares.chain(unplaced).collect()
+    let launching = graph.bodies().flat_map(|(_, nodes)| nodes).filter(|node| node.op.launches());
+    let own_shares = launching.filter_map(|node| {
+        let share = node.share.filter(|share| !(*share > 0.0 && *share <= 1.0))?;
+        Some(Diagnostic::new("T2303", node.place, format!("`{}` has the share {share}", node.name)))
+    });
+    shares.chain(unplaced).chain(own_shares).collect()
 }

@@ -6,7 +6,7 @@ use trefoil_ir::graph::Point;
 use trefoil_ir::ids::{Id, PointId, StreamId};
 use trefoil_ir::schedule::{Group, Stream, Streams};
 
-use super::{LaunchName, List, Order, Plan, Rule, Suits, Target, suggestion};
+use super::{LaunchName, List, Order, Plan, Rule, Share, Suits, Target, suggestion};
 use crate::source::{Entries, Raw, Reader};
 
 #[derive(Deserialize)]
@@ -25,6 +25,14 @@ struct PlanForm<'a> {
     place: Entries<'a>,
     #[serde(borrow)]
     order: Raw<'a>,
+    #[serde(borrow, default)]
+    shares: Entries<'a>,
+    #[serde(default)]
+    device: Option<String>,
+    #[serde(borrow, default)]
+    ranks: Option<Raw<'a>>,
+    #[serde(borrow, default)]
+    gather: Entries<'a>,
 }
 
 #[derive(Deserialize)]
@@ -34,6 +42,10 @@ struct SuitsForm {
     min_tokens: u32,
     #[serde(default)]
     min_decode: u32,
+    #[serde(default)]
+    max_tokens: Option<u32>,
+    #[serde(default)]
+    max_decode: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -88,14 +100,64 @@ fn from_form<'a>(name: &str, form: PlanForm<'a>, reader: &mut Reader<'a>) -> Opt
     let place = placements(&form.place, &streams, reader);
     Some(Plan {
         name: name.to_owned(),
-        suits: Suits { min_tokens: form.suits.min_tokens, min_decode: form.suits.min_decode },
+        suits: suits(&form.suits),
+        device: form.device,
+        ranks: form.ranks.and_then(|raw| ranks(raw, reader)),
         points,
         multiple_of: form.multiple_of.map_or(Some(1), |raw| multiple_of(raw, reader))?,
         cuts,
         streams,
         place,
         order: order(form.order, reader)?,
+        shares: shares(&form.shares, reader),
+        gather: gathered(&form.gather, reader),
     })
+}
+
+fn suits(form: &SuitsForm) -> Suits {
+    let SuitsForm { min_tokens, min_decode, max_tokens, max_decode } = *form;
+    Suits { min_tokens, min_decode, max_tokens, max_decode }
+}
+
+fn ranks<'a>(raw: Raw<'a>, reader: &mut Reader<'a>) -> Option<u32> {
+    let ranks = reader.read(raw)?;
+    if ranks == 0 {
+        reader.report(
+            "T1010",
+            reader.place(raw),
+            "a model has at least 1 rank".to_owned(),
+            "leave it out for any number",
+        );
+    }
+    Some(ranks)
+}
+
+fn shares<'a>(entries: &Entries<'a>, reader: &mut Reader<'a>) -> Vec<Share> {
+    let mut shares = vec![];
+    for (name, place, raw) in reader.entries::<Raw>(entries) {
+        let Some(share) = reader.read::<f32>(raw) else { continue };
+        if !(share > 0.0 && share <= 1.0) {
+            let message = format!("the share of `{name}` is {share}");
+            reader.report("T1010", reader.place(raw), message, "a share of the device is in (0, 1]");
+        }
+        let numbered = name.split_once('#').map(|(node, nano)| (node.to_owned(), nano.parse::<usize>()));
+        let (of, nano) = match numbered {
+            None => (name, None),
+            Some((node, Ok(nano))) => (node, Some(nano)),
+            Some((_, Err(_))) => {
+                let message = format!("`{name}` is no launch");
+                reader.report("T1009", place, message, "write `node#number`, such as `qkv#0`, or a name alone");
+                continue;
+            }
+        };
+        shares.push(Share { of: target(of), nano, share, place });
+    }
+    shares
+}
+
+fn gathered<'a>(entries: &Entries<'a>, reader: &mut Reader<'a>) -> Vec<Rule<Vec<usize>>> {
+    let entries = reader.entries::<Vec<usize>>(entries);
+    entries.into_iter().map(|(name, place, value)| Rule { of: target(name), value, place }).collect()
 }
 
 fn multiple_of<'a>(raw: Raw<'a>, reader: &mut Reader<'a>) -> Option<u32> {

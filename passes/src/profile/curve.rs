@@ -60,10 +60,10 @@ impl Speed {
         if share >= 1.0 {
             return 1.0;
         }
-        let ends_full = self.points.last().is_some_and(|(share, _)| *share >= 1.0);
-        let full = (!ends_full).then_some((1.0, 1.0));
-        let points: Vec<_> = self.points.iter().copied().chain(full).collect();
-        between(&points, (0.0, 0.0), share)
+        match self.points.last() {
+            Some(last) if share <= last.0 => between(&self.points, (0.0, 0.0), share),
+            last => line(last.copied().unwrap_or_default(), (1.0, 1.0), share),
+        }
     }
 }
 

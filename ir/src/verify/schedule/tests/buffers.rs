@@ -111,8 +111,15 @@ fn a_window_of_a_value_lives_in_it() {
     let block = BlockId::new(0);
     let number = graph.blocks[block].nodes.iter().position(|node| node.outputs.contains(&side)).unwrap();
     let place = graph.blocks[block].place;
-    graph.blocks[block].nodes[number] =
-        Node { name: "side".to_owned(), op: window, outputs: vec![side], range: None, stream: None, place };
+    graph.blocks[block].nodes[number] = Node {
+        name: "side".to_owned(),
+        op: window,
+        outputs: vec![side],
+        range: None,
+        stream: None,
+        share: None,
+        place,
+    };
     let Section::Repeat { blocks, .. } = &mut graph.schedule.as_mut().unwrap().sections[1] else { unreachable!() };
     for step in &mut blocks[0].1 {
         let Step::Launch(launch) = step else { continue };

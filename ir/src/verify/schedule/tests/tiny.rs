@@ -144,7 +144,8 @@ fn give(graph: &mut Graph, block: Option<BlockId>, name: &str, rows: &str, op: O
 }
 
 fn node(graph: &mut Graph, block: Option<BlockId>, name: &str, outputs: Vec<ValueId>, op: Op) {
-    let node = Node { name: name.to_owned(), op, outputs, range: None, stream: None, place: Place::default() };
+    let node =
+        Node { name: name.to_owned(), op, outputs, range: None, stream: None, share: None, place: Place::default() };
     graph.body_mut(block).push(node);
 }
 
@@ -176,5 +177,6 @@ fn parse_launch(graph: &Graph, block: Option<BlockId>, name: &str, range: &str, 
         outputs: node.outputs.clone(),
         range: Range { from: cut(from), to: cut(to) },
         stream,
+        share: None,
     }
 }
