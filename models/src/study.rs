@@ -8,6 +8,7 @@ use trefoil_ir::bind::{Bound, bind};
 use trefoil_ir::graph::{Graph, Literal};
 use trefoil_passes::cost::Workload;
 use trefoil_passes::pipeline::run_until;
+use trefoil_passes::plan::Plan;
 use trefoil_passes::profile::Profile;
 
 use crate::args::StudyArgs;
@@ -77,6 +78,17 @@ pub(crate) fn bind_config(source: &Source, graph: &Graph, config: &Value, path: 
 pub(crate) fn fused(graph: Graph) -> anyhow::Result<Graph> {
     let plan = source::plan("sequential")?.load_plan()?;
     Ok(run_until(graph, &plan, "fuse")?)
+}
+
+/// What one of `ranks` that share a graph does, and its sizes.
+pub(crate) fn sharded(graph: Graph, config: &Value, ranks: u32) -> anyhow::Result<(Graph, Bound)> {
+    let plan = Plan { ranks: Some(ranks), ..source::plan("sequential")?.load_plan()? };
+    let graph = run_until(graph, &plan, "shard")?;
+    let bound = bind(&graph, &|key: &str| lookup(config, key)).map_err(|faults| {
+        let faults: String = faults.into_iter().map(|fault| format!("\n  {}", fault.message)).collect();
+        anyhow!("error[T1504]: --tp {ranks} does not divide the model:{faults}\n  help: choose a divisor of them all")
+    })?;
+    Ok((graph, bound))
 }
 
 /// Whether a configuration ties the weights that may be tied.

@@ -1,18 +1,15 @@
 //! What bounds a model on a device under a workload: the analysis of NanoFlow (arXiv 2408.12757v2), section 3.
 //!
-//! [`analyze`] takes a fused graph, unsharded, and gives two views of one iteration on several devices that work as one:
-//! by operator (the paper's table 2), and as a whole at the peaks ([`Iteration`], the formulas of section 3.2), which
+//! [`analyze`] takes a fused graph, and what `shard` makes of it, and gives two views of one iteration on several devices
+//! that work as one: by operator (the paper's table 2), and as a whole at the peaks ([`Iteration`], the formulas of section 3.2), which
 //! says how much the network weighs beside arithmetic (figure 2) and memory beside both (figure 3).
 //!
 //! Peaks and sizes are specifications: nothing measured enters but [`Operator::predicted_seconds`], which are by the
 //! profile's kernels. How large the batch may become is [`crate::cost::Footprint::capacity`]'s to say.
 
 mod operators;
-mod spread;
 #[cfg(test)]
 mod tests;
-
-use std::fmt;
 
 use trefoil_ir::bind::Bound;
 use trefoil_ir::graph::Graph;
@@ -36,6 +33,15 @@ pub struct Subject<'a> {
     pub ranks: u32,
     /// Whether the configuration ties tensors that may be tied.
     pub ties: bool,
+}
+
+/// What one of the devices does.
+#[derive(Debug, Clone, Copy)]
+pub struct Rank<'a> {
+    /// The graph after `shard`, not cut into nano-batches.
+    pub graph: &'a Graph,
+    /// Its sizes.
+    pub bound: &'a Bound,
 }
 
 /// Seconds that an iteration, or an operator in all layers, keeps each resource of all devices busy at its peak.
@@ -75,20 +81,6 @@ pub struct Analysis {
     pub largest: Iteration,
     /// Tokens per second, of prompts and outputs together, of all devices when arithmetic is all that takes time.
     pub optimal_throughput: f64,
-}
-
-/// Why there is nothing to say.
-#[derive(Debug, Clone, PartialEq)]
-pub enum AnalyzeError {
-    /// The model is too large.
-    DoesNotFit(DoesNotFit),
-    /// Rows of the residual stream do not divide evenly among the ranks: error T1504.
-    Uneven {
-        /// Columns of the stream.
-        columns: u64,
-        /// The ranks.
-        ranks: u32,
-    },
 }
 
 impl Times {
@@ -144,15 +136,6 @@ impl Subject<'_> {
     fn columns(&self, value: trefoil_ir::ids::ValueId) -> u64 {
         self.bound.size(&width_of(self.graph, value)).unwrap_or_default()
     }
-
-    fn divides_evenly(&self) -> Result<(), AnalyzeError> {
-        let ranks = u64::from(self.ranks);
-        let streams = self.graph.blocks.values().map(|block| self.columns(block.takes));
-        match { streams }.find(|columns| columns % ranks != 0) {
-            Some(columns) => Err(AnalyzeError::Uneven { columns, ranks: self.ranks }),
-            None => Ok(()),
-        }
-    }
 }
 
 /// Seconds that all ranks together need to send so many bytes: none if there are none.
@@ -174,34 +157,24 @@ pub fn default_batch(capacity: &Capacity, profile: &Profile) -> u32 {
 ///
 /// # Errors
 ///
-/// The model does not fit, or does not divide among the ranks.
-pub fn analyze(subject: &Subject, workload: &Workload, batch: Option<u32>) -> Result<Analysis, AnalyzeError> {
-    subject.divides_evenly()?;
+/// The model does not fit.
+pub fn analyze(
+    subject: &Subject,
+    rank: &Rank,
+    workload: &Workload,
+    batch: Option<u32>,
+) -> Result<Analysis, DoesNotFit> {
     let footprint = subject.footprint();
-    let capacity = footprint.capacity(subject.profile, subject.ranks, workload).map_err(AnalyzeError::DoesNotFit)?;
+    let capacity = footprint.capacity(subject.profile, subject.ranks, workload)?;
     let mix = workload.mix(batch.unwrap_or_else(|| default_batch(&capacity, subject.profile)));
     let flops = subject.profile.compute.flops * f64::from(subject.ranks);
     Ok(Analysis {
         footprint,
         capacity,
         mix,
-        operators: operators(subject, &mix),
+        operators: operators(subject, rank, &mix),
         iteration: subject.iteration(&footprint, f64::from(mix.tokens())),
         largest: subject.iteration(&footprint, capacity.largest_batch),
         optimal_throughput: flops / (2.0 * footprint.active_parameters),
     })
 }
-
-impl fmt::Display for AnalyzeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::DoesNotFit(error) => error.fmt(f),
-            Self::Uneven { columns, ranks } => {
-                write!(f, "error[T1504]: {columns} columns of the residual stream do not divide among {ranks} ranks")?;
-                write!(f, "\n  help: choose --tp among the divisors of {columns}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for AnalyzeError {}

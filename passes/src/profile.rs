@@ -163,18 +163,6 @@ impl Profile {
         named.cloned().unwrap_or_default()
     }
 
-    /// `ranks` of the device as one, for work that divides evenly among them: rates add up, latencies stay.
-    pub fn aggregate(&self, ranks: u32) -> Self {
-        let times = f64::from(ranks);
-        Self {
-            memory: Memory { bytes: self.memory.bytes * times, bandwidth: self.memory.bandwidth * times },
-            compute: Compute { flops: self.compute.flops * times, units: self.compute.units * ranks, ..self.compute },
-            network: self.network.map(|network| Network { bandwidth: network.bandwidth * times }),
-            kernels: self.kernels.iter().map(|(name, kernel)| (name.clone(), kernel.scaled(times))).collect(),
-            ..self.clone()
-        }
-    }
-
     /// The speed, relative to that of a launch alone on the whole device, that `share` of the device gives.
     pub fn speed(&self, resource: ResourceKey, share: f64) -> f64 {
         self.sharing.get(&resource).map_or(share, |speed| speed.at(share))

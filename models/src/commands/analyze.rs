@@ -4,12 +4,12 @@ use std::path::Path;
 
 use anyhow::Context;
 use serde_json::{Value, json};
-use trefoil_passes::analyze::{Analysis, AnalyzeError, Iteration, Operator, Subject, Times, analyze};
+use trefoil_passes::analyze::{Analysis, Iteration, Operator, Rank, Subject, Times, analyze};
 use trefoil_passes::cost::Mix;
 use trefoil_passes::profile::{Network, ResourceKey};
 
 use crate::args::AnalyzeArgs;
-use crate::exit::{CommandError, Exit, OrExit, Outcome};
+use crate::exit::{Exit, OrExit, Outcome};
 use crate::study::{self, Study};
 use crate::table::{Table, digits, fixed, whole, wrap};
 
@@ -19,20 +19,15 @@ pub(crate) fn run(args: &AnalyzeArgs) -> Outcome {
     let graph = study::fused(study.graph.clone()).or_exit(Exit::Invalid)?;
     let ties = study::ties_weights(&study.config);
     let subject = Subject { graph: &graph, bound: &study.bound, profile: &study.profile, ranks: study.ranks, ties };
-    let analysis = analyze(&subject, &study.workload, args.batch).map_err(refused)?;
+    subject.footprint().capacity(&study.profile, study.ranks, &study.workload).or_exit(Exit::DoesNotFit)?;
+    let (own, bound) = study::sharded(study.graph.clone(), &study.config, study.ranks).or_exit(Exit::Usage)?;
+    let rank = Rank { graph: &own, bound: &bound };
+    let analysis = analyze(&subject, &rank, &study.workload, args.batch).or_exit(Exit::DoesNotFit)?;
     print!("{}", report(&study, &analysis, args.batch));
     if let Some(path) = &args.output_json {
         write_json(&study, &analysis, path)?;
     }
     Ok(())
-}
-
-fn refused(error: AnalyzeError) -> CommandError {
-    let exit = match error {
-        AnalyzeError::DoesNotFit(_) => Exit::DoesNotFit,
-        AnalyzeError::Uneven { .. } => Exit::Usage,
-    };
-    CommandError { exit, error: error.into() }
 }
 
 fn report(study: &Study, analysis: &Analysis, asked: Option<u32>) -> String {
@@ -173,9 +168,9 @@ fn conclusion(study: &Study, analysis: &Analysis) -> String {
 fn sources(study: &Study) -> String {
     let profile = &study.profile;
     let method = "Times of resources are at the peaks of the specification (NanoFlow, arXiv 2408.12757v2, section 3): the \
-                  iteration counts its products alone as compute, and all memory as read once. Predicted times are by \
-                  the kernels of the device profile: each launch alone on its device, the model shared in the form with \
-                  two all-reduces per layer.";
+                  iteration counts its products alone as compute, and all memory as read once. Operators are counted \
+                  once for all devices together. Predicted times are by the kernels of the device profile, for what \
+                  each device does of the sharded graph, each launch alone.";
     wrap(method) + &wrap(&format!("Profile {}: {}", profile.name, profile.about))
 }
 

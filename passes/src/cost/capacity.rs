@@ -21,6 +21,8 @@ pub struct Footprint {
     pub weight_bytes: f64,
     /// Bytes of keys and values that a token leaves, in all layers.
     pub kv_bytes_per_token: f64,
+    /// Ranks that may share the heads of keys and values.
+    pub most_ranks: u32,
 }
 
 /// How large a batch fits.
@@ -51,6 +53,8 @@ pub struct DoesNotFit {
     pub sequence_bytes: f64,
     /// The fewest ranks that would do.
     pub enough_ranks: u32,
+    /// The most that the model divides among.
+    pub most_ranks: u32,
 }
 
 impl Footprint {
@@ -64,12 +68,14 @@ impl Footprint {
             let heads = bound.size(&cache.kv_heads.times(&cache.head)).unwrap_or_default();
             (2 * heads * num_layers(graph, bound, Some(cache.block))) as f64
         };
+        let kv_heads = graph.caches.values().filter_map(|cache| bound.size(&cache.kv_heads));
         let kv_elements: f64 = graph.caches.values().map(kept).sum();
         Self {
             parameters,
             active_parameters: parameters,
             weight_bytes: parameters * f64::from(profile.bytes.weights),
             kv_bytes_per_token: kv_elements * f64::from(profile.bytes.kv),
+            most_ranks: kv_heads.min().and_then(|heads| u32::try_from(heads).ok()).unwrap_or(u32::MAX),
         }
     }
 
@@ -110,6 +116,7 @@ impl Footprint {
             sequence_bytes,
             // Ranks share heads evenly, and the numbers of heads that models have divide by powers of two.
             enough_ranks: (wanted.ceil() as u32).checked_next_power_of_two().unwrap_or(u32::MAX),
+            most_ranks: self.most_ranks,
         }
     }
 }
@@ -151,7 +158,12 @@ impl fmt::Display for DoesNotFit {
         }
         write!(f, ", and {} x {} have {:.1} GB", self.ranks, self.device, gigabytes(have))?;
         write!(f, " (`memory.bytes` of the profile is {:.1} GB)", gigabytes(self.memory_bytes))?;
-        write!(f, "\n  help: --tp {} is enough", self.enough_ranks)
+        let (enough, most) = (self.enough_ranks, self.most_ranks);
+        if enough <= most {
+            return write!(f, "\n  help: --tp {enough} is enough");
+        }
+        write!(f, "\n  help: take a device with more memory: {enough} of these would do, ")?;
+        write!(f, "but the model's {most} heads of keys divide among no more than {most}")
     }
 }
 

@@ -4,8 +4,8 @@
 pub(super) struct Table2Row {
     /// The paper's name of the operation.
     pub(super) name: &'static str,
-    /// The node of the fused graph that does it.
-    pub(super) node: &'static str,
+    /// The nodes of the sharded graph that do it.
+    pub(super) nodes: &'static [&'static str],
     /// By [`TABLE_2_COLUMNS`].
     pub(super) cells: [f64; 6],
 }
@@ -19,13 +19,13 @@ pub(super) const TABLE_2_DECIMALS: [usize; 6] = [1, 1, 1, 2, 2, 2];
 
 /// Table 2 but for its last column, which was measured.
 pub(super) const TABLE_2: &[Table2Row] = &[
-    Table2Row { name: "KQV", node: "qkv", cells: [27_487.8, 19.5, 0.0, 11.01, 1.22, 0.0] },
-    Table2Row { name: "O", node: "o", cells: [21_990.2, 16.1, 0.0, 8.81, 1.01, 0.0] },
-    Table2Row { name: "UG", node: "gate_up", cells: [153_931.6, 96.6, 0.0, 61.67, 6.04, 0.0] },
-    Table2Row { name: "D", node: "down", cells: [76_965.8, 49.7, 0.0, 30.84, 3.11, 0.0] },
-    Table2Row { name: "DecAttn", node: "attn_decode", cells: [3_665.9, 462.2, 0.0, 1.47, 28.89, 0.0] },
-    Table2Row { name: "PfAttn", node: "attn_prefill", cells: [916.3, 2.1, 0.0, 0.37, 0.13, 0.0] },
-    Table2Row { name: "Net", node: "all-reduce", cells: [18.8, 75.2, 75.2, 0.01, 4.70, 31.33] },
+    Table2Row { name: "KQV", nodes: &["qkv"], cells: [27_487.8, 19.5, 0.0, 11.01, 1.22, 0.0] },
+    Table2Row { name: "O", nodes: &["o"], cells: [21_990.2, 16.1, 0.0, 8.81, 1.01, 0.0] },
+    Table2Row { name: "UG", nodes: &["gate_up"], cells: [153_931.6, 96.6, 0.0, 61.67, 6.04, 0.0] },
+    Table2Row { name: "D", nodes: &["down"], cells: [76_965.8, 49.7, 0.0, 30.84, 3.11, 0.0] },
+    Table2Row { name: "DecAttn", nodes: &["attn_decode"], cells: [3_665.9, 462.2, 0.0, 1.47, 28.89, 0.0] },
+    Table2Row { name: "PfAttn", nodes: &["attn_prefill"], cells: [916.3, 2.1, 0.0, 0.37, 0.13, 0.0] },
+    Table2Row { name: "Net", nodes: &["o_sum", "down_sum"], cells: [18.8, 75.2, 75.2, 0.01, 4.70, 31.33] },
 ];
 
 /// The sums of table 2: milliseconds of compute, memory and network.

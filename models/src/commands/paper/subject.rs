@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use serde_json::Value;
 use trefoil_ir::bind::Bound;
 use trefoil_ir::graph::Graph;
 use trefoil_passes::analyze::Subject;
@@ -32,14 +33,20 @@ const MODELS: &[Model] = &[
 /// A model, lowered and fused, at its configuration.
 pub(super) struct Loaded {
     graph: Graph,
+    loaded: Graph,
     bound: Bound,
-    ties: bool,
+    config: Value,
 }
 
 impl Loaded {
     /// The model on devices.
     pub(super) fn on<'a>(&'a self, profile: &'a Profile, ranks: u32) -> Subject<'a> {
-        Subject { graph: &self.graph, bound: &self.bound, profile, ranks, ties: self.ties }
+        Subject { graph: &self.graph, bound: &self.bound, profile, ranks, ties: study::ties_weights(&self.config) }
+    }
+
+    /// What one of `ranks` devices does, and its sizes.
+    pub(super) fn sharded(&self, ranks: u32) -> anyhow::Result<(Graph, Bound)> {
+        study::sharded(self.loaded.clone(), &self.config, ranks)
     }
 }
 
@@ -53,7 +60,7 @@ fn load(model: &Model) -> anyhow::Result<Loaded> {
     let loaded = source.load_graph()?;
     let config = serde_json::from_str(model.config)?;
     let bound = study::bind_config(&source, &loaded, &config, Path::new(model.name))?;
-    Ok(Loaded { graph: study::fused(loaded)?, bound, ties: study::ties_weights(&config) })
+    Ok(Loaded { graph: study::fused(loaded.clone())?, loaded, bound, config })
 }
 
 /// The device profile of this name.
