@@ -42,6 +42,10 @@ pub(crate) enum Command {
     Generate(GenerateArgs),
     /// Check a graph, and what it asks of a config.json
     Check(CheckArgs),
+    /// Say what bounds a model on a device under a workload, operator by operator
+    Analyze(AnalyzeArgs),
+    /// Compare the analysis with the numbers that NanoFlow's authors published
+    Paper(PaperArgs),
     /// Show a graph after any pass, its launch schedule, or the generated Rust
     Dump(DumpArgs),
     /// Find a plan for a model on a device under a workload
@@ -224,6 +228,25 @@ pub(crate) struct SearchArgs {
     /// Threads to search on [default: all cores]
     #[arg(long, env = "TREFOIL_THREADS")]
     pub(crate) threads: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AnalyzeArgs {
+    #[command(flatten)]
+    pub(crate) study: StudyArgs,
+    /// Tokens of the dense batch [default: 2048, or the most that fit if those are fewer]
+    #[arg(long, env = "TREFOIL_BATCH", value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub(crate) batch: Option<u32>,
+    /// Write the result to a file, as JSON
+    #[arg(long, env = "TREFOIL_OUTPUT_JSON", value_name = "FILE")]
+    pub(crate) output_json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PaperArgs {
+    /// File to write, in Markdown [default: standard output]
+    #[arg(long, env = "TREFOIL_OUT", value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

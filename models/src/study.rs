@@ -7,6 +7,8 @@ use serde_json::Value;
 use trefoil_ir::bind::{Bound, bind};
 use trefoil_ir::graph::{Graph, Literal};
 use trefoil_passes::cost::Workload;
+use trefoil_passes::pipeline::run_until;
+use trefoil_passes::plan::Plan;
 use trefoil_passes::profile::Profile;
 
 use crate::args::StudyArgs;
@@ -70,6 +72,28 @@ pub(crate) fn read_config(path: &Path) -> anyhow::Result<Value> {
 pub(crate) fn bind_config(source: &Source, graph: &Graph, config: &Value, path: &Path) -> anyhow::Result<Bound> {
     bind(graph, &|key: &str| lookup(config, key))
         .map_err(|faults| source.draw(&faults).context(format!("{} does not go with this graph", path.display())))
+}
+
+/// A graph as far as no plan has a say: lowered and fused.
+pub(crate) fn fused(graph: Graph) -> anyhow::Result<Graph> {
+    let plan = source::plan("sequential")?.load_plan()?;
+    Ok(run_until(graph, &plan, "fuse")?)
+}
+
+/// What one of `ranks` that share a graph does, and its sizes.
+pub(crate) fn sharded(graph: Graph, config: &Value, ranks: u32) -> anyhow::Result<(Graph, Bound)> {
+    let plan = Plan { ranks: Some(ranks), ..source::plan("sequential")?.load_plan()? };
+    let graph = run_until(graph, &plan, "shard")?;
+    let bound = bind(&graph, &|key: &str| lookup(config, key)).map_err(|faults| {
+        let faults: String = faults.into_iter().map(|fault| format!("\n  {}", fault.message)).collect();
+        anyhow!("error[T1504]: --tp {ranks} does not divide the model:{faults}\n  help: choose a divisor of them all")
+    })?;
+    Ok((graph, bound))
+}
+
+/// Whether a configuration ties the weights that may be tied.
+pub(crate) fn ties_weights(config: &Value) -> bool {
+    config.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false)
 }
 
 /// The value at a dotted path of a configuration.

@@ -30,6 +30,9 @@
 //! assert_eq!(schedule.num_events, 4);
 //! ```
 //!
+//! Beside the passes stands what plans are judged by: device profiles ([`profile`]), what launches cost and how large a
+//! batch fits ([`cost`]), and what bounds a model ([`analyze`]).
+//!
 //! # Adding a pass
 //!
 //! Write a file with a type that implements [`pipeline::Pass`], and add a line to [`pipeline::passes`]. Its effect shows
@@ -45,8 +48,9 @@
 //!
 //! # What it must not know
 //!
-//! Code generation, devices, sizes of a model or of a batch, the runtime's batches and requests.
+//! Code generation, the runtime's batches and requests. No pass knows devices or the sizes of a model or batch.
 
+pub mod analyze;
 mod carry;
 mod contents;
 pub mod cost;

@@ -1,9 +1,11 @@
 //! The commands, a file each.
 
+mod analyze;
 mod bench;
 mod check;
 mod dump;
 mod generate;
+mod paper;
 mod search;
 mod serve;
 
@@ -16,6 +18,8 @@ pub(crate) fn run(command: Command) -> Outcome {
         Command::Serve(args) => serve::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Analyze(args) => analyze::run(&args),
+        Command::Paper(args) => paper::run(&args),
         Command::Dump(args) => dump::run(&args),
         Command::Search(args) => search::run(&args),
         Command::Bench { bench: Bench::Throughput(args) } => bench::throughput(&args),
