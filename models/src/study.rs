@@ -6,7 +6,8 @@ use anyhow::{Context, anyhow, bail, ensure};
 use serde_json::Value;
 use trefoil_ir::bind::{Bound, bind};
 use trefoil_ir::graph::{Graph, Literal};
-use trefoil_passes::cost::Workload;
+use trefoil_passes::cost::{Capacity, Workload};
+use trefoil_passes::pipeline::compile;
 use trefoil_passes::profile::Profile;
 
 use crate::args::StudyArgs;
@@ -56,6 +57,24 @@ impl Study {
         }
         let workload_name = args.workload.clone();
         Ok(Self { source, graph, config, bound, profile, workload, workload_name, ranks: args.tp })
+    }
+}
+
+impl Study {
+    /// The graph compiled by a plan.
+    pub(crate) fn compile(&self, plan: &Source) -> anyhow::Result<Graph> {
+        let loaded = plan.load_plan()?;
+        compile(self.graph.clone(), &loaded).map_err(|error| {
+            // The whole compilation says the same with the guilty lines of graph and plan.
+            let (graph, plans) = (&self.source, [(plan.name.as_str(), plan.text.as_str())]);
+            let drawn = trefoil_codegen::compile(&graph.name, &graph.text, &plans);
+            drawn.err().map_or_else(|| anyhow!("{error}"), anyhow::Error::new)
+        })
+    }
+
+    /// What fits into the memory of its devices.
+    pub(crate) fn capacity(&self) -> Capacity {
+        Capacity::of(&self.graph, &self.bound, &self.profile, self.ranks, &self.workload)
     }
 }
 

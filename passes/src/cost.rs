@@ -12,6 +12,7 @@
 //!   NanoFlow, section 3.2, which gives `4 (n-1) · rows · hidden` elements per layer for all ranks together.
 //! - Everything else moves what it reads and writes once.
 
+mod capacity;
 mod mix;
 mod model;
 
@@ -22,6 +23,7 @@ use trefoil_ir::op::Op;
 
 use crate::touch::width_of;
 
+pub use capacity::Capacity;
 pub use mix::{Mix, Rows, Workload};
 pub use model::{Load, Model};
 

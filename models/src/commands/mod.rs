@@ -5,6 +5,7 @@ mod check;
 mod dump;
 mod generate;
 mod serve;
+mod simulate;
 
 use crate::args::{Bench, Command};
 use crate::exit::Outcome;
@@ -16,6 +17,7 @@ pub(crate) fn run(command: Command) -> Outcome {
         Command::Generate(args) => generate::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Dump(args) => dump::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Bench { bench: Bench::Throughput(args) } => bench::throughput(&args),
     }
 }
