@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 use serde_json::Value;
 use trefoil_ir::bind::{Bound, bind};
 use trefoil_ir::graph::{Graph, Literal};
-use trefoil_passes::cost::{Capacity, Workload};
+use trefoil_passes::cost::{Footprint, Workload};
 use trefoil_passes::pipeline::compile;
 use trefoil_passes::profile::Profile;
 
@@ -72,9 +72,9 @@ impl Study {
         })
     }
 
-    /// What fits into the memory of its devices.
-    pub(crate) fn capacity(&self) -> Capacity {
-        Capacity::of(&self.graph, &self.bound, &self.profile, self.ranks, &self.workload)
+    /// What the model occupies.
+    pub(crate) fn footprint(&self) -> Footprint {
+        Footprint::of(&self.graph, &self.bound, &self.profile, ties_weights(&self.config))
     }
 }
 
@@ -89,6 +89,11 @@ pub(crate) fn read_config(path: &Path) -> anyhow::Result<Value> {
 pub(crate) fn bind_config(source: &Source, graph: &Graph, config: &Value, path: &Path) -> anyhow::Result<Bound> {
     bind(graph, &|key: &str| lookup(config, key))
         .map_err(|faults| source.draw(&faults).context(format!("{} does not go with this graph", path.display())))
+}
+
+/// Whether a configuration ties the weights that may be tied.
+pub(crate) fn ties_weights(config: &Value) -> bool {
+    config.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false)
 }
 
 /// The value at a dotted path of a configuration.

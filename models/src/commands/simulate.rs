@@ -5,16 +5,16 @@ mod table;
 use std::ops::Range;
 use std::path::Path;
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, ensure};
 use serde::Serialize;
 use trefoil_ir::graph::Graph;
-use trefoil_passes::cost::{Capacity, Mix, Model};
+use trefoil_passes::cost::{Capacity, Footprint, Mix, Model};
 use trefoil_passes::simulate::Simulation;
 use trefoil_passes::simulate::picture::View;
 use trefoil_passes::simulate::report::Report;
 
 use crate::args::SimulateArgs;
-use crate::exit::{CommandError, Exit, OrExit, Outcome};
+use crate::exit::{Exit, OrExit, Outcome};
 use crate::source;
 use crate::study::Study;
 
@@ -33,7 +33,7 @@ struct Simulated<'a> {
     workload: &'a str,
     plan: &'a str,
     batch: Batch,
-    capacity: Capacity,
+    memory: Memory,
     report: Report,
     sequential: Report,
 }
@@ -48,12 +48,23 @@ struct Batch {
     seqs: u32,
 }
 
+/// What fits into the memory of all devices.
+#[derive(Debug, Serialize)]
+struct Memory {
+    weight_bytes: f64,
+    kv_bytes_per_token: f64,
+    kv_tokens: f64,
+    sequences: f64,
+    largest_batch: f64,
+}
+
 /// Runs the command.
 pub(crate) fn run(args: &SimulateArgs) -> Outcome {
     let study = Study::load(&args.study)?;
     let plan = source::plan(&args.plan).or_exit(Exit::Usage)?;
-    let capacity = study.capacity();
-    let mix = study.workload.mix(batch(&study, &capacity, args.batch)?);
+    let footprint = study.footprint();
+    let capacity = footprint.capacity(&study.profile, study.ranks, &study.workload).or_exit(Exit::DoesNotFit)?;
+    let mix = study.workload.mix(batch(&study, &capacity, args.batch).or_exit(Exit::DoesNotFit)?);
     let graph = study.compile(&plan).or_exit(Exit::Invalid)?;
     let sequential = study.compile(&source::plan(BASELINE)?).or_exit(Exit::Invalid)?;
     let simulation = simulate(&study, &graph, &mix);
@@ -64,7 +75,7 @@ pub(crate) fn run(args: &SimulateArgs) -> Outcome {
         workload: &study.workload_name,
         plan: &plan.name,
         batch: Batch::of(&mix),
-        capacity,
+        memory: Memory::of(&footprint, &capacity),
         report: simulation.report(NUM_PARTS),
         sequential: simulate(&study, &sequential, &mix).report(NUM_PARTS),
     };
@@ -87,25 +98,20 @@ fn title(simulated: &Simulated) -> String {
 }
 
 /// The rows asked for, or as many as are usual and fit.
-fn batch(study: &Study, capacity: &Capacity, asked: Option<u32>) -> Result<u32, CommandError> {
-    let most = capacity.dense_batch.floor() as u32;
-    let refuse = |message: String| Err(CommandError { exit: Exit::DoesNotFit, error: anyhow!(message) });
-    let devices = format!("{} × {}", study.ranks, study.profile.name);
-    match asked {
-        Some(asked) if asked > most && most > 0 => refuse(format!(
-            "error[T1502]: --batch {asked}: beside the weights, {devices} keep {:.0} tokens, which is {:.0} sequences of the \
-             workload {}\n  help: they give dense batches of at most {most} rows",
-            capacity.kv_tokens, capacity.sequences, study.workload_name
-        )),
-        Some(_) | None if most == 0 => refuse(format!(
-            "error[T1502]: {devices} have {:.0} GB of memory, and the weights alone take {:.0} GB\n  help: share the model \
-             among more devices with --tp, or choose a larger one with --device",
-            study.profile.memory.bytes * f64::from(study.ranks) / 1e9,
-            capacity.weight_bytes / 1e9
-        )),
-        Some(asked) => Ok(asked),
-        None => Ok(DEFAULT_BATCH.min(most)),
-    }
+fn batch(study: &Study, capacity: &Capacity, asked: Option<u32>) -> anyhow::Result<u32> {
+    let most = capacity.largest_batch as u32;
+    let batch = asked.unwrap_or(DEFAULT_BATCH.min(most));
+    ensure!(
+        batch <= most,
+        "error[T1502]: --batch {batch}: beside the weights, {} × {} keep {:.0} tokens, those of {:.0} sequences of the \
+         workload {}\n  help: they give dense batches of at most {most} rows",
+        study.ranks,
+        study.profile.name,
+        capacity.kv_tokens.floor(),
+        capacity.sequences.floor(),
+        study.workload_name
+    );
+    Ok(batch)
 }
 
 fn layers(args: &SimulateArgs, simulation: &Simulation) -> anyhow::Result<Range<usize>> {
@@ -130,5 +136,13 @@ impl Batch {
     fn of(mix: &Mix) -> Self {
         let Mix { decode, decode_context, prefill, prefill_keys, seqs, .. } = *mix;
         Self { decode, decode_context, prefill, prefill_keys, seqs }
+    }
+}
+
+impl Memory {
+    fn of(footprint: &Footprint, capacity: &Capacity) -> Self {
+        let Footprint { weight_bytes, kv_bytes_per_token, .. } = *footprint;
+        let Capacity { kv_tokens, sequences, largest_batch, .. } = *capacity;
+        Self { weight_bytes, kv_bytes_per_token, kv_tokens, sequences, largest_batch }
     }
 }

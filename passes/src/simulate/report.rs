@@ -105,7 +105,7 @@ impl Simulation<'_> {
     pub fn report(&self, num_parts: usize) -> Report {
         let at_least = |least: usize| {
             let pieces = self.run.pieces.iter().filter(|piece| piece.running.len() >= least);
-            pieces.map(|piece| piece.end - piece.start).sum()
+            total(pieces.map(|piece| piece.end - piece.start))
         };
         Report {
             seconds: self.run.end,
@@ -135,13 +135,13 @@ impl Simulation<'_> {
             let task = &self.tasks[*task];
             over(work(task, resource), seconds(task)) * speed
         };
-        piece.running.iter().map(of_task).sum()
+        total(piece.running.iter().map(of_task))
     }
 
     fn resources(&self, num_parts: usize) -> Vec<ResourceUse> {
         let with_peak = RESOURCES.into_iter().filter_map(|resource| Some((resource, self.peak(resource)?)));
         let all = with_peak.map(|(resource, peak)| {
-            let work = self.tasks.iter().map(|task| work(task, resource)).sum();
+            let work = total(self.tasks.iter().map(|task| work(task, resource)));
             let over_time = self.over_time(resource, num_parts).iter().map(|rate| over(*rate, peak)).collect();
             let utilisation = over(work, peak * self.run.end);
             ResourceUse { name: resource_name(resource), work, peak, utilisation, over_time }
@@ -171,7 +171,7 @@ impl Simulation<'_> {
     fn stream_uses(&self) -> Vec<StreamUse> {
         let busy = |number: usize| {
             let own = self.tasks.iter().zip(&self.run.spans).filter(|(task, _)| task.stream == number);
-            own.map(|(_, span)| span.end - span.start).sum()
+            total(own.map(|(_, span)| span.end - span.start))
         };
         let streams = self.streams().enumerate();
         streams.map(|(number, stream)| StreamUse { name: stream.name.clone(), busy_seconds: busy(number) }).collect()
@@ -253,6 +253,11 @@ fn work(task: &Task, resource: ResourceKey) -> f64 {
         ResourceKey::Memory => task.load.bytes,
         ResourceKey::Network => task.load.network,
     }
+}
+
+/// A sum that is 0, and not -0 as that of the standard library, where there is nothing to add.
+fn total(numbers: impl Iterator<Item = f64>) -> f64 {
+    numbers.fold(0.0, |sum, number| sum + number)
 }
 
 /// A quotient, nothing where there is nothing to divide by.

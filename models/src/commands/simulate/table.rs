@@ -11,7 +11,7 @@ pub(super) fn text(simulated: &Simulated) -> String {
 }
 
 fn heading(simulated: &Simulated) -> String {
-    let Simulated { graph, device, ranks, workload, batch, capacity, .. } = simulated;
+    let Simulated { graph, device, ranks, workload, batch, memory, .. } = simulated;
     format!(
         "{graph} on {ranks} × {device}, workload {workload}\n\
          batch     {} rows: {} decode, {:.0} tokens each, and {} prefill\n\
@@ -20,10 +20,10 @@ fn heading(simulated: &Simulated) -> String {
         batch.decode,
         batch.decode_context,
         batch.prefill,
-        amount(capacity.weight_bytes, "B"),
-        capacity.kv_tokens,
-        capacity.sequences,
-        capacity.dense_batch,
+        amount(memory.weight_bytes, "B"),
+        memory.kv_tokens.floor(),
+        memory.sequences.floor(),
+        memory.largest_batch.floor(),
     )
 }
 

@@ -1,7 +1,7 @@
 //! A colour for each node, and a shade of it for each nano-batch.
 
 /// Light enough for dark text and dark enough for white paper; neighbours differ for eyes of all kinds.
-const PALETTE: [(u8, u8, u8); 12] = [
+const PALETTE: [(u8, u8, u8); 16] = [
     (94, 156, 222),
     (242, 158, 76),
     (98, 186, 132),
@@ -14,6 +14,10 @@ const PALETTE: [(u8, u8, u8); 12] = [
     (150, 190, 86),
     (138, 152, 172),
     (236, 176, 150),
+    (112, 210, 178),
+    (196, 120, 178),
+    (232, 206, 140),
+    (128, 176, 236),
 ];
 
 /// The colours of a picture's nodes.

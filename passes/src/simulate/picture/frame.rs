@@ -53,7 +53,7 @@ pub(super) fn layers(scene: &Scene, canvas: &mut Canvas, y: f64) -> f64 {
 /// The time axis.
 pub(super) fn axis(scene: &Scene, canvas: &mut Canvas, y: f64) -> f64 {
     let (scale, unit) = if scene.end < 1e-3 { (1e6, "µs") } else { (1e3, "ms") };
-    let step = tick_step((scene.end - scene.start) * scale / 10.0);
+    let step = tick_step((scene.end - scene.start) * scale / 14.0);
     let decimals = (-step.log10().floor()).max(0.0) as usize;
     canvas.line((LEFT, y), (WIDTH - RIGHT, y), "mark");
     let first = (scene.start * scale / step).ceil() as u64;
@@ -87,7 +87,7 @@ pub(super) fn legend(scene: &Scene, canvas: &mut Canvas, y: f64) -> f64 {
     for entries in [nodes(scene), signs(scene)] {
         let mut x = LEFT;
         for entry in entries {
-            let width = 14.0 + 5.0 + width_of(&entry.text) + 14.0;
+            let width = 18.0 + 0.92 * width_of(&entry.text) + 16.0;
             if x + width > WIDTH - RIGHT {
                 (x, y) = (LEFT, y + 20.0);
             }
@@ -110,12 +110,17 @@ fn nodes(scene: &Scene) -> Vec<Entry> {
 fn signs(scene: &Scene) -> Vec<Entry> {
     let most = scene.shown.iter().map(|task| scene.simulation.sites[*task].nano).max().unwrap_or(0);
     let nano_batch = |nano| Entry { text: format!("nano-batch {nano}"), fills: vec![fill(&colours::grey(nano))] };
-    let others = [
+    let layer_of = |task: &usize| scene.simulation.sites[*task].layer;
+    let others_run =
+        scene.shown.iter().map(layer_of).any(|layer| layer.is_none_or(|l| !scene.view.layers.contains(&l)));
+    let mut others = vec![
         ("slower than alone", vec![fill(&colours::grey(3)), "fill=\"url(#slow)\"".to_owned()]),
-        ("launch of another layer", vec![format!("opacity=\".4\" {}", fill(&colours::grey(0)))]),
         ("used of the resource's peak", vec!["class=\"area\"".to_owned()]),
     ];
-    let others = others.map(|(text, fills)| Entry { text: text.to_owned(), fills });
+    if others_run && !scene.view.layers.is_empty() {
+        others.push(("outside these layers", vec![format!("opacity=\".4\" {}", fill(&colours::grey(0)))]));
+    }
+    let others = others.into_iter().map(|(text, fills)| Entry { text: text.to_owned(), fills });
     (0..=most).map(nano_batch).chain(others).collect()
 }
 
