@@ -38,7 +38,7 @@ pub struct Simulation<'a> {
     /// The tasks, in the order of the host's program.
     pub tasks: Vec<Task>,
     /// The launch behind each task.
-    pub sites: Vec<Site>,
+    pub sites: Vec<Site<'a>>,
     /// When they ran, with all pieces.
     pub run: Run,
 }

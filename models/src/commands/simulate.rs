@@ -93,8 +93,8 @@ fn simulate<'a>(study: &'a Study, graph: &'a Graph, mix: &Mix) -> Simulation<'a>
 }
 
 fn title(simulated: &Simulated) -> String {
-    let Simulated { graph, plan, device, workload, .. } = simulated;
-    format!("{graph} by plan {plan} on {device}, workload {workload}")
+    let Simulated { graph, plan, ranks, device, workload, .. } = simulated;
+    format!("{graph} by plan {plan} on {ranks} × {device}, workload {workload}")
 }
 
 /// The rows asked for, or as many as are usual and fit.

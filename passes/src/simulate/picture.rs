@@ -79,7 +79,7 @@ impl<'a> Scene<'a> {
             })
             .collect();
         shown.sort_by(|a, b| spans[*a].start.total_cmp(&spans[*b].start));
-        let colours = Colours::of(shown.iter().map(|task| simulation.sites[*task].node.as_str()));
+        let colours = Colours::of(shown.iter().map(|task| simulation.sites[*task].node));
         Self { simulation, view, start, end, shown, colours }
     }
 

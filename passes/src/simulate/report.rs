@@ -181,9 +181,9 @@ impl Simulation<'_> {
         let mut nodes: Vec<NodeUse> = Vec::new();
         let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
         for ((task, site), span) in self.tasks.iter().zip(&self.sites).zip(&self.run.spans) {
-            let number = *numbers.entry(&site.node).or_insert(nodes.len());
+            let number = *numbers.entry(site.node).or_insert(nodes.len());
             if number == nodes.len() {
-                nodes.push(NodeUse::nothing_of(&site.node, site.operator, task.resource));
+                nodes.push(NodeUse::nothing_of(site.node, site.operator, task.resource));
             }
             nodes[number].add(task, span.end - span.start);
         }
@@ -195,10 +195,10 @@ impl Simulation<'_> {
         let mut times: Vec<NodeTime> = Vec::new();
         for number in self.critical_tasks() {
             let span = self.run.spans[number];
-            let node = &self.sites[number].node;
-            match times.iter_mut().find(|time| time.node == *node) {
+            let node = self.sites[number].node;
+            match times.iter_mut().find(|time| time.node == node) {
                 Some(time) => time.seconds += span.end - span.start,
-                None => times.push(NodeTime { node: node.clone(), seconds: span.end - span.start }),
+                None => times.push(NodeTime { node: node.to_owned(), seconds: span.end - span.start }),
             }
         }
         times.retain(|time| time.seconds > 0.0);

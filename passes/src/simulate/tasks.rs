@@ -16,18 +16,18 @@ use super::engine::Task;
 
 /// What the tasks are, and where each comes from.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Tasks {
+pub struct Tasks<'a> {
     /// The tasks, in the order of the host's program.
     pub tasks: Vec<Task>,
     /// The launch behind each task.
-    pub sites: Vec<Site>,
+    pub sites: Vec<Site<'a>>,
 }
 
 /// Where a task comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Site {
+pub struct Site<'a> {
     /// The node.
-    pub node: String,
+    pub node: &'a str,
     /// The operator.
     pub operator: &'static str,
     /// Number of the nano-batch among those of its node.
@@ -39,7 +39,7 @@ pub struct Site {
 }
 
 /// The tasks of a scheduled graph on a batch; none where there is no schedule.
-pub fn of(model: &Model, mix: &Mix) -> Tasks {
+pub fn of<'a>(model: &Model<'a>, mix: &Mix) -> Tasks<'a> {
     let Some(schedule) = &model.graph.schedule else { return Tasks::default() };
     let cuts = model.graph.split.as_ref().map(|split| split.cut(mix.tokens(), mix.decode));
     let host = Host { model, mix, cuts: &cuts.unwrap_or_else(|| vec![0, mix.tokens()]) };
@@ -91,7 +91,7 @@ struct Queues<'a> {
     tails: Vec<Tail>,
     /// By event: the tail of its stream when it was last recorded.
     events: Vec<Tail>,
-    done: Tasks,
+    done: Tasks<'a>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -109,7 +109,7 @@ impl<'a> Queues<'a> {
         Self { graph, tails, events, done: Tasks::default() }
     }
 
-    fn put_all(&mut self, steps: &[Costed], layer: Option<usize>) {
+    fn put_all(&mut self, steps: &[Costed<'a>], layer: Option<usize>) {
         for (step, load, rows) in steps {
             match step {
                 Step::Launch(launch) => self.launch(launch, *load, rows.clone(), layer),
@@ -122,20 +122,14 @@ impl<'a> Queues<'a> {
         }
     }
 
-    fn launch(&mut self, launch: &Launch, load: Load, rows: Range<u32>, layer: Option<usize>) {
+    fn launch(&mut self, launch: &'a Launch, load: Load, rows: Range<u32>, layer: Option<usize>) {
         let stream = launch.stream.index();
         let tail = &mut self.tails[stream];
         let after = std::mem::take(&mut tail.waits);
         tail.last = Some(self.done.tasks.len());
         let (resource, share) = (launch.op.resource().into(), share(self.graph, launch));
         self.done.tasks.push(Task { stream, resource, share, load, after });
-        self.done.sites.push(Site {
-            node: launch.node.clone(),
-            operator: launch.op.name(),
-            nano: launch.nano,
-            layer,
-            rows,
-        });
+        self.done.sites.push(Site { node: &launch.node, operator: launch.op.name(), nano: launch.nano, layer, rows });
     }
 }
 

@@ -57,7 +57,7 @@ fn streams_of(scene: &Scene, tasks: &[usize]) -> Vec<usize> {
 fn bar(scene: &Scene, canvas: &mut Canvas, task: usize, top: f64) {
     let (site, span) = (&scene.simulation.sites[task], scene.simulation.run.spans[task]);
     let (left, right) = (scene.x(span.start), scene.x(span.end));
-    let fill = scene.colours.fill(&site.node, site.nano);
+    let fill = scene.colours.fill(site.node, site.nano);
     let layers = &scene.view.layers;
     let is_chosen = layers.is_empty() || site.layer.is_some_and(|layer| layers.contains(&layer));
     let attributes = if is_chosen { "" } else { "opacity=\".4\"" };
@@ -69,7 +69,7 @@ fn bar(scene: &Scene, canvas: &mut Canvas, task: usize, top: f64) {
         }
         let full = format!("{}#{}", site.node, site.nano);
         let fits = |text: &&str| width_of(text) + 6.0 <= right - left;
-        if let Some(text) = [full.as_str(), site.node.as_str()].into_iter().find(fits) {
+        if let Some(text) = [full.as_str(), site.node].into_iter().find(fits) {
             canvas.label(((left + right) / 2.0, top + BAR / 2.0 + 4.0), &fill, text);
         }
     });
