@@ -8,6 +8,7 @@ mod generate;
 mod paper;
 mod search;
 mod serve;
+mod simulate;
 
 use crate::args::{Bench, Command};
 use crate::exit::Outcome;
@@ -22,6 +23,7 @@ pub(crate) fn run(command: Command) -> Outcome {
         Command::Paper(args) => paper::run(&args),
         Command::Dump(args) => dump::run(&args),
         Command::Search(args) => search::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Bench { bench: Bench::Throughput(args) } => bench::throughput(&args),
     }
 }

@@ -108,5 +108,6 @@ fn times(load: Load, count: f64) -> Load {
         bytes: load.bytes * count,
         network: load.network * count,
         seconds: load.seconds * count,
+        bound_by: load.bound_by,
     }
 }

@@ -110,9 +110,9 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Starts all that can start. What ends at once may let others start, on streams that have had their turn.
+    /// Starts all that can start: from the first stream again where a task has ended at once, which lets others start.
     fn start_ready(&mut self) {
-        while (0..self.queues.len()).fold(false, |any, stream| self.start_on(stream) || any) {}
+        while (0..self.queues.len()).any(|stream| self.start_on(stream)) {}
     }
 
     /// Starts the next tasks of a stream up to one that takes time. Tells whether any has ended already.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::profile::{Compute, ElementBytes, Memory, Network, Slowdown, Speed};
+use crate::profile::{Compute, ElementBytes, Memory, Network, Oversubscribed, Slowdown, Speed};
 
 /// 100 bytes per second of memory, 10 one way over the network, and a launch of memory that is faster than its share.
 fn profile() -> Profile {
@@ -20,6 +20,7 @@ fn profile() -> Profile {
         kernels: BTreeMap::new(),
         sharing: BTreeMap::from([(ResourceKey::Memory, Speed::new(vec![(0.5, 0.8)]))]),
         slowdown: Vec::new(),
+        oversubscribed: Oversubscribed::Slows,
     }
 }
 
@@ -125,7 +126,13 @@ fn any_tasks() -> impl Strategy<Value = Vec<Task>> {
             (_, usize, _, f64, f64, Vec<u16>),
         )| {
             let resource = [ResourceKey::Compute, ResourceKey::Memory, ResourceKey::Network][resource];
-            let load = Load { flops: 0.0, bytes: 100.0 * use_of * seconds, network: 10.0 * use_of * seconds, seconds };
+            let load = Load {
+                flops: 0.0,
+                bytes: 100.0 * use_of * seconds,
+                network: 10.0 * use_of * seconds,
+                seconds,
+                ..Load::default()
+            };
             let after = if number == 0 { vec![] } else { after.iter().map(|a| usize::from(*a) % number).collect() };
             Task { stream, resource, share, load, after }
         };
