@@ -29,6 +29,11 @@
 //! assert_eq!(schedule.num_events, 4);
 //! ```
 //!
+//! # What a schedule is worth
+//!
+//! Beside the passes, and known to none of them: [`cost`] gives the floating-point operations and bytes of a launch,
+//! [`profile`] how a device fares with them, and [`simulate`] runs a schedule by both.
+//!
 //! # Adding a pass
 //!
 //! Write a file with a type that implements [`pipeline::Pass`], and add a line to [`pipeline::passes`]. Its effect shows
@@ -44,7 +49,7 @@
 //!
 //! # What it must not know
 //!
-//! Code generation, devices, sizes of a model or of a batch, the runtime's batches and requests.
+//! Code generation, the runtime's batches and requests; and a pass neither devices nor sizes of a model or of a batch.
 
 mod carry;
 mod contents;
