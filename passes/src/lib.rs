@@ -30,8 +30,11 @@
 //! assert_eq!(schedule.num_events, 4);
 //! ```
 //!
-//! Beside the passes stands what plans are judged by: device profiles ([`profile`]), what launches cost and how large a
-//! batch fits ([`cost`]), and what bounds a model ([`analyze`]).
+//! # What a schedule is worth
+//!
+//! Beside the passes, and known to none of them, stands what plans are judged by: [`profile`], how a device fares;
+//! [`cost`], what launches cost and how large a batch fits; [`analyze`], what bounds a model; [`simulate`], which runs a
+//! schedule by both; and `search`, which finds plans (feature `search`).
 //!
 //! # Adding a pass
 //!

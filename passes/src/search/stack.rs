@@ -98,11 +98,17 @@ impl Stack {
         let mut before: Vec<usize> = vec![];
         for layer in 0..num_layers {
             let number = layer % self.bodies.len();
+            let number_before = (layer + self.bodies.len() - 1) % self.bodies.len();
             let body = &self.bodies[number];
             let mut own = vec![usize::MAX; body.pieces.len()];
             for piece in &choice.orders[number] {
                 let within = body.within[*piece].iter().map(|earlier| own[*earlier]);
-                let across = body.across[*piece].iter().filter_map(|earlier| before.get(*earlier).copied());
+                // An event keeps its latest record: what stands before in the text is waited for in this layer.
+                let latest = |earlier: &usize| own.get(*earlier).copied().filter(|task| *task != usize::MAX);
+                let of_before = |earlier: &usize| before.get(*earlier).copied();
+                let same_text = number_before == number;
+                let across = body.across[*piece].iter();
+                let across = across.filter_map(|earlier| latest(earlier).filter(|_| same_text).or_else(|| of_before(earlier)));
                 let after = within.chain(across).collect();
                 own[*piece] = tasks.len();
                 let load = body.pieces[*piece].load;

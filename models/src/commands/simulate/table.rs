@@ -7,7 +7,7 @@ use super::Simulated;
 
 /// What is being simulated, the plan beside the sequential one, and where the time goes.
 pub(super) fn text(simulated: &Simulated) -> String {
-    [heading(simulated), comparison(simulated), nodes(&simulated.report)].join("\n")
+    [heading(simulated) + sharding(simulated), comparison(simulated), nodes(&simulated.report)].join("\n")
 }
 
 fn heading(simulated: &Simulated) -> String {
@@ -25,6 +25,15 @@ fn heading(simulated: &Simulated) -> String {
         memory.sequences.floor(),
         memory.largest_batch.floor(),
     )
+}
+
+/// A word about devices that nothing is divided among.
+fn sharding(simulated: &Simulated) -> &'static str {
+    let has_collectives = simulated.report.nodes.iter().any(|node| node.network > 0.0);
+    match simulated.ranks > 1 && !has_collectives {
+        true => "note      the plan does not divide the model: each device is simulated doing all of it\n",
+        false => "",
+    }
 }
 
 fn comparison(simulated: &Simulated) -> String {
