@@ -81,7 +81,7 @@ impl Stack {
     /// Seconds of a layer in the middle of the model, where layers follow each other in step.
     pub(super) fn period(&self, profile: &Profile, choice: &Choice) -> f64 {
         let turn = self.bodies.len();
-        let (warm, measured) = (2 * turn, 2 * turn);
+        let (warm, measured) = (3 * turn, 6 * turn);
         let (tasks, layers) = self.tasks(choice, warm + measured);
         let run = engine::run(profile, &tasks, false);
         let end_of = |layer: usize| {
@@ -108,7 +108,8 @@ impl Stack {
                 let of_before = |earlier: &usize| before.get(*earlier).copied();
                 let same_text = number_before == number;
                 let across = body.across[*piece].iter();
-                let across = across.filter_map(|earlier| latest(earlier).filter(|_| same_text).or_else(|| of_before(earlier)));
+                let across =
+                    across.filter_map(|earlier| latest(earlier).filter(|_| same_text).or_else(|| of_before(earlier)));
                 let after = within.chain(across).collect();
                 own[*piece] = tasks.len();
                 let load = body.pieces[*piece].load;
