@@ -60,7 +60,10 @@ fn library(graphs: &[PathBuf]) -> io::Result<String> {
         let plans = plans_of(graph)?;
         let paths: Vec<_> = plans.iter().map(|plan| format!("{:?}", shown(plan))).collect();
         let _ = writeln!(text, "::trefoil_macro::compile_model!({:?}, plans: [{}]);", shown(graph), paths.join(", "));
-        modules.push(format!("{}::compiled()", trefoil_codegen::module_name(&name(graph))));
+        let texts = plans.iter().map(fs::read_to_string).collect::<io::Result<Vec<_>>>()?;
+        let texts: Vec<_> = texts.iter().map(String::as_str).collect();
+        let names = trefoil_codegen::module_names(&name(graph), &texts);
+        modules.extend(names.iter().map(|name| format!("{name}::compiled()")));
         plan_sources.extend(plans.into_iter().filter(|plan| !plan_sources.contains(plan)).collect::<Vec<_>>());
     }
     let _ = writeln!(

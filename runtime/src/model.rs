@@ -8,7 +8,7 @@ mod binding;
 use std::ops::Range;
 
 use crate::checkpoint::Config;
-use crate::launch::{Device, Launcher, Point, StreamSpec};
+use crate::launch::{Device, Launcher, Point, StepRows, StreamSpec};
 
 pub use binding::{Binding, Definition, Literal, MAX_SIZE, Number, Quantity, Setting, Size};
 
@@ -16,6 +16,8 @@ pub use binding::{Binding, Definition, Literal, MAX_SIZE, Number, Quantity, Sett
 pub struct CompiledModel<D: Device> {
     /// The graph's file name without its ending.
     pub name: &'static str,
+    /// How many ranks run it together; each holds its part of the weights and caches.
+    pub ranks: u32,
     /// The `architectures` of `config.json` that this graph serves.
     pub serves: &'static [&'static str],
     /// Reads sizes and settings from a checkpoint's configuration; all faults at once.
@@ -30,6 +32,8 @@ pub struct CompiledPlan<D: Device> {
     pub name: &'static str,
     /// When the plan is meant to be taken.
     pub suits: Suits,
+    /// The profile of the device it is made for; `None` for any.
+    pub device: Option<&'static str>,
     /// Its streams, in the numbering of the generated code.
     pub streams: &'static [StreamSpec],
     /// How many events it uses.
@@ -57,6 +61,19 @@ pub struct Suits {
     pub min_tokens: u32,
     /// At least this many decode rows.
     pub min_decode: u32,
+    /// At most this many rows in all; `None` for any number.
+    pub max_tokens: Option<u32>,
+    /// At most this many decode rows; `None` for any number.
+    pub max_decode: Option<u32>,
+}
+
+impl Suits {
+    /// Whether the plan is made for a step of these rows.
+    pub fn has(&self, rows: StepRows) -> bool {
+        let within =
+            |count: u32, least: u32, most: Option<u32>| count >= least && most.is_none_or(|most| count <= most);
+        within(rows.tokens, self.min_tokens, self.max_tokens) && within(rows.decode, self.min_decode, self.max_decode)
+    }
 }
 
 /// A model's sizes and tables at one checkpoint's configuration.
@@ -89,6 +106,20 @@ pub struct WeightSpec {
     pub columns: usize,
     /// The layers that have one, `None` for a weight of the whole model.
     pub layers: Option<Vec<usize>>,
+    /// What a rank holds of the tensors; rows and columns are those it holds.
+    pub part: Part,
+}
+
+/// What one of several ranks holds of a tensor. Rank `r` of `n` has the `r`-th of `n` equal stretches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Part {
+    /// All of it.
+    #[default]
+    Whole,
+    /// A stretch of its rows.
+    Rows,
+    /// A stretch of its columns; of a vector, of its elements.
+    Columns,
 }
 
 /// How the operators read a weight.

@@ -31,7 +31,10 @@ fn compile_plans(source: &Source) -> anyhow::Result<()> {
     let compiled = trefoil_codegen::compile(&source.name, &source.text, PLAN_SOURCES)?;
     for planned in &compiled.plans {
         let schedule = planned.graph.schedule.as_ref().context("a compiled graph has a schedule")?;
-        println!("plan {}: {} buffers, {} events", planned.plan.name, schedule.buffers.len(), schedule.num_events);
+        let ranks = planned.plan.ranks.filter(|ranks| *ranks > 1);
+        let among = ranks.map(|ranks| format!(" among {ranks} ranks")).unwrap_or_default();
+        let (buffers, events) = (schedule.buffers.len(), schedule.num_events);
+        println!("plan {}{among}: {buffers} buffers, {events} events", planned.plan.name);
     }
     Ok(())
 }

@@ -8,3 +8,4 @@ mod pattern;
 mod recorder;
 mod registry;
 mod script;
+mod sharded;
