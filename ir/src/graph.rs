@@ -257,6 +257,24 @@ impl Split {
     pub fn whole(&self) -> Range {
         Range { from: PointId::new(0), to: PointId::new(self.points.len() + 1) }
     }
+
+    /// Where a dense batch of `tokens` rows, the first `decode` of them decodes, is cut: by [`PointId`], the first 0 and
+    /// the last `tokens`, never falling. The launch functions cut by the same rule (`StepRows::cut` of the runtime).
+    pub fn cut(&self, tokens: u32, decode: u32) -> Vec<u32> {
+        let multiple_of = self.multiple_of.max(1);
+        let mut cuts = vec![0];
+        for point in &self.points {
+            let at = match *point {
+                Point::Share(share) => (tokens as f32 * share) as u32,
+                Point::Tokens(tokens) => tokens,
+                Point::DecodeShare(share) => (decode as f32 * share) as u32,
+            };
+            let before = cuts.last().copied().unwrap_or(0);
+            cuts.push((at / multiple_of * multiple_of).clamp(before, tokens));
+        }
+        cuts.push(tokens);
+        cuts
+    }
 }
 
 /// The dim that counts the rows of the dense batch.
@@ -350,5 +368,19 @@ impl Graph {
             | Op::AllReduce { x, .. }
             | Op::AllGather { x, .. } => by_value(x),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cuts_are_rounded_down_and_never_fall() {
+        let points = vec![Point::Share(0.5), Point::DecodeShare(0.5), Point::Tokens(300)];
+        let split = Split { points, multiple_of: 16 };
+        assert_eq!(split.cut(200, 60), [0, 96, 96, 200, 200]);
+        assert_eq!(split.cut(1000, 1000), [0, 496, 496, 496, 1000]);
+        assert_eq!(split.cut(0, 0), [0, 0, 0, 0, 0]);
     }
 }

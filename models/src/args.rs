@@ -42,8 +42,16 @@ pub(crate) enum Command {
     Generate(GenerateArgs),
     /// Check a graph, and what it asks of a config.json
     Check(CheckArgs),
+    /// Say what bounds a model on a device under a workload, operator by operator
+    Analyze(AnalyzeArgs),
+    /// Compare the analysis with the numbers that NanoFlow's authors published
+    Paper(PaperArgs),
     /// Show a graph after any pass, its launch schedule, or the generated Rust
     Dump(DumpArgs),
+    /// Find a plan for a model on a device under a workload
+    Search(SearchArgs),
+    /// Run one step of a plan on a device profile: its time, what it uses, and a picture of it
+    Simulate(SimulateArgs),
     /// Measure
     Bench {
         #[command(subcommand)]
@@ -201,6 +209,83 @@ pub(crate) struct StudyArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct SearchArgs {
+    #[command(flatten)]
+    pub(crate) study: StudyArgs,
+    /// Tokens of a step to plan for; may be given several times, one plan each
+    #[arg(long, env = "TREFOIL_BATCH", default_value = "2048", value_name = "TOKENS", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) batch: Vec<u32>,
+    /// Folder for the plans; with models/plans/GRAPH, `cargo build` compiles them in [default: print to standard output]
+    #[arg(long, env = "TREFOIL_OUT", value_name = "FOLDER")]
+    pub(crate) out: Option<PathBuf>,
+    /// Choices that the simulator judges for each plan
+    #[arg(long, env = "TREFOIL_JUDGEMENTS", default_value_t = 200_000, value_name = "CHOICES")]
+    pub(crate) judgements: u64,
+    /// Seconds after which the best plan so far is taken, as it is on Ctrl-C
+    #[arg(long, env = "TREFOIL_TIME_LIMIT", default_value_t = 600, value_name = "SECONDS")]
+    pub(crate) time_limit: u64,
+    /// Same seed and judgements, same plan
+    #[arg(long, env = "TREFOIL_SEED", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Threads to search on [default: all cores]
+    #[arg(long, env = "TREFOIL_THREADS")]
+    pub(crate) threads: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AnalyzeArgs {
+    #[command(flatten)]
+    pub(crate) study: StudyArgs,
+    /// Tokens of the dense batch [default: 2048, or the most that fit if those are fewer]
+    #[arg(long, env = "TREFOIL_BATCH", value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub(crate) batch: Option<u32>,
+    /// Write the result to a file, as JSON
+    #[arg(long, env = "TREFOIL_OUTPUT_JSON", value_name = "FILE")]
+    pub(crate) output_json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SimulateArgs {
+    #[command(flatten)]
+    pub(crate) study: StudyArgs,
+    /// A plan's file, or the name of one that is compiled in
+    #[arg(long, env = "TREFOIL_PLAN", default_value = "sequential", value_name = "PLAN")]
+    pub(crate) plan: String,
+    /// Rows of the dense batch [default: 2048, or the most that fits into memory]
+    #[arg(long, env = "TREFOIL_BATCH", value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) batch: Option<u32>,
+    /// Layers to show in pictures, the last one left out [default: two from the middle]
+    #[arg(long, env = "TREFOIL_LAYERS", value_name = "A..B", value_parser = parse_layers)]
+    pub(crate) layers: Option<Layers>,
+    /// Write what ran, a lane per stream and a slice per launch, for ui.perfetto.dev or chrome://tracing
+    #[arg(long, env = "TREFOIL_TRACE", value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
+    /// Draw the layers
+    #[arg(long, env = "TREFOIL_SVG", value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+    /// Draw the layers on a page with the step's numbers
+    #[arg(long, env = "TREFOIL_HTML", value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Write the result to a file, as JSON
+    #[arg(long, env = "TREFOIL_OUTPUT_JSON", value_name = "FILE")]
+    pub(crate) output_json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PaperArgs {
+    /// File to write, in Markdown [default: standard output]
+    #[arg(long, env = "TREFOIL_OUT", value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// Layers `from` up to, and without, `to`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Layers {
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct DumpArgs {
     /// A graph's file, or the name of one that is compiled in
     pub(crate) graph: String,
@@ -252,6 +337,13 @@ pub(crate) struct ThroughputArgs {
     pub(crate) trace: TraceArgs,
 }
 
+/// Reads `4..6`.
+fn parse_layers(text: &str) -> Result<Layers, String> {
+    let parts = text.split_once("..").and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
+    let layers = parts.map(|(from, to)| Layers { from, to }).filter(|layers| layers.from < layers.to);
+    layers.ok_or_else(|| format!("`{text}` is no range of layers; write 4..6 for the layers 4 and 5"))
+}
+
 /// Reads a number of bytes with an optional unit: `4096`, `512MiB`, `2GB`.
 fn parse_bytes(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -293,6 +385,12 @@ mod tests {
             command.get_subcommands().for_each(check);
         }
         check(&CommandLine::command());
+    }
+
+    #[test]
+    fn layers_are_a_range() {
+        assert_eq!(parse_layers("4..6"), Ok(Layers { from: 4, to: 6 }));
+        assert!(parse_layers("6..4").is_err() && parse_layers("4").is_err());
     }
 
     #[test]

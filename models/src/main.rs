@@ -8,6 +8,7 @@ mod log;
 mod source;
 mod startup;
 mod study;
+mod table;
 
 use std::process::ExitCode;
 

@@ -6,7 +6,9 @@ use anyhow::{Context, anyhow, bail, ensure};
 use serde_json::Value;
 use trefoil_ir::bind::{Bound, bind};
 use trefoil_ir::graph::{Graph, Literal};
-use trefoil_passes::cost::Workload;
+use trefoil_passes::cost::{Footprint, Workload};
+use trefoil_passes::pipeline::{compile, run_until};
+use trefoil_passes::plan::Plan;
 use trefoil_passes::profile::Profile;
 
 use crate::args::StudyArgs;
@@ -59,6 +61,34 @@ impl Study {
     }
 }
 
+impl Study {
+    /// The graph compiled by a plan for as many ranks as are being planned for, and what sizes a rank has.
+    pub(crate) fn compile(&self, plan: &Source) -> anyhow::Result<(Graph, Bound)> {
+        let loaded = plan.load_plan()?;
+        let ranks = loaded.ranks.unwrap_or(self.ranks);
+        ensure!(
+            ranks == self.ranks,
+            "error[T1505]: the plan {} is for {ranks} ranks, and --tp is {}\n  help: --tp {ranks}, or another plan",
+            plan.label,
+            self.ranks
+        );
+        let loaded = Plan { ranks: Some(ranks), ..loaded };
+        let compiled = compile(self.graph.clone(), &loaded).map_err(|error| {
+            // The whole compilation says the same with the guilty lines of graph and plan.
+            let (graph, plans) = (&self.source, [(plan.name.as_str(), plan.text.as_str())]);
+            let drawn = trefoil_codegen::compile(&graph.name, &graph.text, &plans);
+            drawn.err().map_or_else(|| anyhow!("{error}"), anyhow::Error::new)
+        })?;
+        let bound = bind_ranks(&compiled, &self.config, ranks)?;
+        Ok((compiled, bound))
+    }
+
+    /// What the model occupies.
+    pub(crate) fn footprint(&self) -> Footprint {
+        Footprint::of(&self.graph, &self.bound, &self.profile, ties_weights(&self.config))
+    }
+}
+
 /// A `config.json`, or the folder it lies in.
 pub(crate) fn read_config(path: &Path) -> anyhow::Result<Value> {
     let file = if path.is_dir() { path.join("config.json") } else { path.to_owned() };
@@ -70,6 +100,33 @@ pub(crate) fn read_config(path: &Path) -> anyhow::Result<Value> {
 pub(crate) fn bind_config(source: &Source, graph: &Graph, config: &Value, path: &Path) -> anyhow::Result<Bound> {
     bind(graph, &|key: &str| lookup(config, key))
         .map_err(|faults| source.draw(&faults).context(format!("{} does not go with this graph", path.display())))
+}
+
+/// A graph as far as no plan has a say: lowered and fused.
+pub(crate) fn fused(graph: Graph) -> anyhow::Result<Graph> {
+    let plan = source::plan("sequential")?.load_plan()?;
+    Ok(run_until(graph, &plan, "fuse")?)
+}
+
+/// What one of `ranks` that share a graph does, and its sizes.
+pub(crate) fn sharded(graph: Graph, config: &Value, ranks: u32) -> anyhow::Result<(Graph, Bound)> {
+    let plan = Plan { ranks: Some(ranks), ..source::plan("sequential")?.load_plan()? };
+    let graph = run_until(graph, &plan, "shard")?;
+    let bound = bind_ranks(&graph, config, ranks)?;
+    Ok((graph, bound))
+}
+
+/// The sizes of a graph that is divided among ranks.
+pub(crate) fn bind_ranks(graph: &Graph, config: &Value, ranks: u32) -> anyhow::Result<Bound> {
+    bind(graph, &|key: &str| lookup(config, key)).map_err(|faults| {
+        let faults: String = faults.into_iter().map(|fault| format!("\n  {}", fault.message)).collect();
+        anyhow!("error[T1504]: --tp {ranks} does not divide the model:{faults}\n  help: choose a divisor of them all")
+    })
+}
+
+/// Whether a configuration ties the weights that may be tied.
+pub(crate) fn ties_weights(config: &Value) -> bool {
+    config.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false)
 }
 
 /// The value at a dotted path of a configuration.

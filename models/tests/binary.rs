@@ -168,3 +168,99 @@ fn a_trace_shows_streams_launches_and_nano_batches() {
         attention.map(|event| event["args"]["nano_batch"].as_u64()).collect();
     assert_eq!(nano_batches.len(), 2, "{nano_batches:?}");
 }
+
+const LLAMA_70B: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../bench/configs/llama-2-70b");
+
+/// `trefoil analyze` of LLaMA-2-70B on A100s.
+fn analyze<'a>(ranks: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let subject = ["analyze", "llama", "--config", LLAMA_70B, "--device", "a100-80g-x8", "--tp", ranks];
+    [&subject, more].concat()
+}
+
+#[test]
+fn a_model_is_analyzed_on_a_device() {
+    let folder = Folder::new("analyze");
+    let json = folder.file("result.json", "");
+    let said = done(&analyze("8", &["--workload", "512:1024", "--output-json", &json]));
+    for part in ["68.98 billion parameters", "1,496 running sequences", "27,488", "bound by     compute"] {
+        assert!(said.contains(part), "{part:?} is not in {said}");
+    }
+    let result: Value = serde_json::from_str(&fs::read_to_string(&json).expect("a result")).expect("JSON");
+    assert_eq!(result["batch"]["decode"], json!(1365));
+    let operators = result["operators"].as_array().expect("a list of operators");
+    let decode = operators.iter().find(|operator| operator["name"] == "attn_decode").expect("decode attention");
+    assert_eq!(decode["times"]["bound_by"], json!("memory"));
+}
+
+#[test]
+fn a_trace_and_a_batch_are_analyzed() {
+    let folder = Folder::new("analyze-trace");
+    let trace = folder.file("trace.csv", "input_len,output_len\n100,300\n300,100\n");
+    let said = done(&analyze("8", &["--workload", &trace, "--batch", "1000000"]));
+    assert!(said.contains("1,000,000 tokens (more than the"), "{said}");
+}
+
+#[test]
+fn what_cannot_be_analyzed_is_refused() {
+    let (code, said) = failed(&analyze("1", &[]));
+    assert!(code == 4 && said.contains("T1503") && said.contains("--tp 2 is enough"), "{said}");
+    let (code, said) = failed(&analyze("3", &[]));
+    assert!(code == 2 && said.contains("T1504"), "{said}");
+    let (code, said) = failed(&analyze("8", &["--workload", "4000:4000"]));
+    assert!(code == 3 && said.contains("T1501"), "{said}");
+    let (code, said) = failed(&["analyze", "lama", "--config", LLAMA_70B, "--device", "a100-80g"]);
+    assert!(code == 2 && said.contains("`llama`"), "{said}");
+    let (code, said) = failed(&["analyze", "llama", "--config", LLAMA_70B, "--device", "a100-80"]);
+    assert!(code == 2 && said.contains("`a100-80g`"), "{said}");
+}
+
+#[test]
+fn the_comparison_with_the_paper_is_the_one_in_docs() {
+    let written = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/paper.md")).expect("docs/paper.md");
+    assert!(done(&["paper"]) == written, "docs/paper.md is of another day: trefoil paper --out docs/paper.md");
+}
+
+/// Llama 3 8B.
+fn large_config() -> Value {
+    json!({
+        "architectures": ["LlamaForCausalLM"], "hidden_act": "silu", "vocab_size": 128256, "hidden_size": 4096,
+        "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+        "rms_norm_eps": 1e-5, "max_position_embeddings": 8192, "rope_theta": 500000.0,
+    })
+}
+
+#[test]
+fn a_plan_is_simulated_on_a_device_profile() {
+    let folder = Folder::new("simulate");
+    folder.file("config.json", &large_config().to_string());
+    let [svg, html, trace, json] = ["s.svg", "s.html", "s.json", "r.json"].map(|name| folder.file(name, ""));
+    let arguments =
+        ["simulate", "llama", "--config", folder.path(), "--device", "a100-80g-x8", "--workload", "512:1024"];
+    let files = ["--layers", "3..5", "--svg", &svg, "--html", &html, "--trace", &trace, "--output-json", &json];
+    let said = done(&[&arguments[..], &["--plan", "overlap-2"], &files].concat());
+    for part in ["overlap-2", "sequential", "rows per second", "compute used", "attn_decode", "gate_up", "critical"] {
+        assert!(said.contains(part), "{part:?} is not in {said}");
+    }
+    let read = |path: &str| fs::read_to_string(path).expect("a file that the command wrote");
+    let result: Value = serde_json::from_str(&read(&json)).expect("JSON");
+    assert!(result["report"]["overlap_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0));
+    assert_eq!(result["sequential"]["overlap_seconds"], json!(0.0));
+    assert_eq!(result["report"]["tokens"], json!(result["memory"]["largest_batch"].as_f64().map(|most| most as u64)));
+    assert!(read(&svg).starts_with("<svg") && read(&svg).contains("layers 3 to 4 of 32"));
+    assert!(read(&html).starts_with("<!doctype html>") && read(&html).contains("Critical path"));
+    assert!(serde_json::from_str::<Value>(&read(&trace)).is_ok_and(|trace| trace["traceEvents"].is_array()));
+}
+
+#[test]
+fn a_batch_that_memory_cannot_hold_is_refused_with_the_most_that_fits() {
+    let folder = Folder::new("capacity");
+    let config = folder.file("config.json", &large_config().to_string());
+    let arguments = ["simulate", "llama", "--config", &config, "--device", "a100-80g-x8", "--workload", "512:1024"];
+    let (code, said) = failed(&[&arguments[..], &["--batch", "4096"]].concat());
+    assert_eq!(code, 4);
+    assert!(said.contains("T1502") && said.contains("at most 714 rows"), "{said}");
+    done(&[&arguments[..], &["--batch", "714"]].concat());
+    let (code, said) = failed(&[&arguments[..], &["--layers", "31..33"]].concat());
+    assert_eq!(code, 2);
+    assert!(said.contains("32 layers"), "{said}");
+}

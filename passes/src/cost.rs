@@ -11,7 +11,10 @@
 //! - An all-reduce over n ranks sends `2 (n-1) / n` of its matrix from every rank, an all-gather `n-1` times its part:
 //!   NanoFlow, section 3.2, which gives `4 (n-1) · rows · hidden` elements per layer for all ranks together.
 //! - Everything else moves what it reads and writes once.
+//!
+//! [`Footprint`] says what the model occupies, and [`Capacity`] how large a batch of a [`Workload`] fits beside it.
 
+mod capacity;
 mod mix;
 mod model;
 
@@ -22,6 +25,7 @@ use trefoil_ir::op::Op;
 
 use crate::touch::width_of;
 
+pub use capacity::{Capacity, DoesNotFit, Footprint, num_layers};
 pub use mix::{Mix, Rows, Workload};
 pub use model::{Load, Model};
 

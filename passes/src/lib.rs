@@ -30,6 +30,12 @@
 //! assert_eq!(schedule.num_events, 4);
 //! ```
 //!
+//! # What a schedule is worth
+//!
+//! Beside the passes, and known to none of them, stands what plans are judged by: [`profile`], how a device fares;
+//! [`cost`], what launches cost and how large a batch fits; [`analyze`], what bounds a model; [`simulate`], which runs a
+//! schedule by both; and `search`, which finds plans (feature `search`).
+//!
 //! # Adding a pass
 //!
 //! Write a file with a type that implements [`pipeline::Pass`], and add a line to [`pipeline::passes`]. Its effect shows
@@ -45,8 +51,9 @@
 //!
 //! # What it must not know
 //!
-//! Code generation, devices, sizes of a model or of a batch, the runtime's batches and requests.
+//! Code generation, the runtime's batches and requests. No pass knows devices or the sizes of a model or batch.
 
+pub mod analyze;
 mod carry;
 mod contents;
 pub mod cost;
@@ -60,7 +67,10 @@ pub mod plan;
 pub mod profile;
 mod program;
 mod rewrite;
+#[cfg(feature = "search")]
+pub mod search;
 pub mod shard;
+pub mod simulate;
 mod source;
 mod stream_groups;
 mod sync;

@@ -45,6 +45,7 @@
 //! | T1107 | a gathering nano-operation that the graph does not have |
 
 mod read;
+mod write;
 
 use std::fmt;
 

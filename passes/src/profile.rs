@@ -14,6 +14,7 @@
 //!     },
 //!     sharing: { "memory": [(0.1, 0.25), (0.4, 0.6)] },      // (share, speed of what is alone on the device)
 //!     slowdown: [(of: "memory", beside: "compute", points: [(0.5, 1.2), (1.0, 1.6)])],
+//!     oversubscribed: Waits,                                 // or Slows: what shares over 1 in all lead to
 //!     like: Some("a100-80g-x8"),                             // takes kernels and sharing from there
 //! )
 //! ```
@@ -71,12 +72,26 @@ pub struct Profile {
     pub sharing: BTreeMap<ResourceKey, Speed>,
     /// What launches suffer beside others.
     pub slowdown: Vec<Slowdown>,
+    /// What launches do whose shares sum to more than 1.
+    pub oversubscribed: Oversubscribed,
+}
+
+/// What launches side by side do whose shares sum to more than 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Oversubscribed {
+    /// The later ones wait until there is room: units are divided, and a unit runs one kernel to its end (the sum of
+    /// all shares is at most 1 in NanoFlow, section 4.1.3).
+    #[default]
+    Waits,
+    /// All get their part of the sum: units are switched between them, as an operating system does.
+    Slows,
 }
 
 /// A resource as a key: compute, memory, network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum ResourceKey {
     /// Arithmetic.
+    #[default]
     Compute,
     /// Reading memory.
     Memory,

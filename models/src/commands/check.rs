@@ -7,8 +7,7 @@ use serde_json::Value;
 use trefoil::registry::PLAN_SOURCES;
 use trefoil_ir::bind::Bound;
 use trefoil_ir::graph::Graph;
-use trefoil_ir::ids::BlockId;
-use trefoil_ir::op::Op;
+use trefoil_passes::cost::num_layers;
 
 use crate::args::CheckArgs;
 use crate::exit::{Exit, OrExit, Outcome};
@@ -72,31 +71,4 @@ fn print_sizes(graph: &Graph, bound: &Bound) {
         .sum();
     println!("parameters: {num_parameters} with every tensor stored apart; {} bytes in 16 bits", 2 * num_parameters);
     println!("KV cache: {kv_elements} elements per token; {} bytes in 16 bits", 2 * kv_elements);
-}
-
-/// How many layers have the text of `block`; 1 for the main body.
-fn num_layers(graph: &Graph, bound: &Bound, block: Option<BlockId>) -> u64 {
-    let Some(block) = block else { return 1 };
-    let repeats = graph.nodes.iter().filter_map(|node| match &node.op {
-        Op::Repeat { blocks, times, .. } => Some((blocks, bound.size(times).unwrap_or(0))),
-        Op::Embed { .. }
-        | Op::RmsNorm { .. }
-        | Op::Linear { .. }
-        | Op::Rope { .. }
-        | Op::Attention { .. }
-        | Op::Add { .. }
-        | Op::GatedMul { .. }
-        | Op::Rows { .. }
-        | Op::KvWrite { .. }
-        | Op::DecodeAttention { .. }
-        | Op::PrefillAttention { .. }
-        | Op::Columns { .. }
-        | Op::AddRmsNorm { .. }
-        | Op::AllReduce { .. }
-        | Op::AllGather { .. } => None,
-    });
-    let of_one = |(blocks, times): (&Vec<BlockId>, u64)| {
-        (0..times).filter(|turn| blocks[(*turn as usize) % blocks.len()] == block).count() as u64
-    };
-    repeats.map(of_one).sum()
 }

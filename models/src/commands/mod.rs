@@ -1,10 +1,14 @@
 //! The commands, a file each.
 
+mod analyze;
 mod bench;
 mod check;
 mod dump;
 mod generate;
+mod paper;
+mod search;
 mod serve;
+mod simulate;
 
 use crate::args::{Bench, Command};
 use crate::exit::Outcome;
@@ -15,7 +19,11 @@ pub(crate) fn run(command: Command) -> Outcome {
         Command::Serve(args) => serve::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Analyze(args) => analyze::run(&args),
+        Command::Paper(args) => paper::run(&args),
         Command::Dump(args) => dump::run(&args),
+        Command::Search(args) => search::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Bench { bench: Bench::Throughput(args) } => bench::throughput(&args),
     }
 }

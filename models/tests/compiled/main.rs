@@ -3,6 +3,7 @@
 #![allow(clippy::single_range_in_vec_init, reason = "a list of layer ranges may hold one")]
 
 mod bind;
+mod cuts;
 mod launches;
 mod pattern;
 mod recorder;

@@ -7,7 +7,7 @@ use trefoil_ir::ids::WeightId;
 use trefoil_ir::op::{Op, RowDomain};
 
 use super::{ACTIVATION_BYTES, KEPT, KEYS, KV_BYTES, Mix, ROWS, Rows, WEIGHT_BYTES, of};
-use crate::profile::{Network, Profile};
+use crate::profile::{Network, Profile, ResourceKey};
 
 /// What a launch costs one rank, in numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -20,6 +20,8 @@ pub struct Load {
     pub network: f64,
     /// Seconds alone on the whole device.
     pub seconds: f64,
+    /// The resource that takes longest.
+    pub bound_by: ResourceKey,
 }
 
 /// Costs of a graph's operators at one configuration, on one device.
@@ -56,9 +58,10 @@ impl Model<'_> {
             flops: number(&cost.flops),
             bytes: number(&cost.bytes),
             network: number(&cost.network),
-            seconds: 0.0,
+            ..Load::default()
         };
-        Load { seconds: self.seconds(op, rows, load), ..load }
+        let (seconds, bound_by) = self.seconds(op, rows, load);
+        Load { seconds, bound_by, ..load }
     }
 
     fn number(&self, dim: &Dim, rows: Rows) -> f64 {
@@ -78,21 +81,22 @@ impl Model<'_> {
 
     /// The longest of the times that the three resources take: the one that bounds the operator by its kernel's curve,
     /// the others at their peaks.
-    fn seconds(&self, op: &Op, rows: Rows, load: Load) -> f64 {
+    fn seconds(&self, op: &Op, rows: Rows, load: Load) -> (f64, ResourceKey) {
         let profile = self.profile;
         let kernel = profile.kernel(op.name());
-        let compute = load.flops / profile.compute.flops;
-        let memory = load.bytes / profile.memory.bandwidth;
+        let mut compute = load.flops / profile.compute.flops;
+        let mut memory = load.bytes / profile.memory.bandwidth;
         let link = profile.network.map_or(f64::INFINITY, Network::one_way);
+        let mut network = if load.network > 0.0 { load.network / link } else { 0.0 };
         match op {
             Op::Linear { weight, .. } => {
-                let product = self.product_seconds(*weight, rows.rows, load.flops);
-                product.max(profile.kernel("*").seconds(load.bytes, profile.memory.bandwidth))
+                compute = self.product_seconds(*weight, rows.rows, load.flops);
+                memory = profile.kernel("*").seconds(load.bytes, profile.memory.bandwidth);
             }
             Op::PrefillAttention { .. } | Op::Attention { .. } => {
-                kernel.seconds(load.flops, profile.compute.flops).max(memory)
+                compute = kernel.seconds(load.flops, profile.compute.flops);
             }
-            Op::AllReduce { .. } | Op::AllGather { .. } => kernel.seconds(load.network, link).max(memory).max(compute),
+            Op::AllReduce { .. } | Op::AllGather { .. } => network = kernel.seconds(load.network, link),
             Op::Embed { .. }
             | Op::RmsNorm { .. }
             | Op::Rope { .. }
@@ -101,7 +105,33 @@ impl Model<'_> {
             | Op::Rows { .. }
             | Op::KvWrite { .. }
             | Op::DecodeAttention { .. }
-            | Op::AddRmsNorm { .. } => kernel.seconds(load.bytes, profile.memory.bandwidth).max(compute),
+            | Op::AddRmsNorm { .. } => memory = kernel.seconds(load.bytes, profile.memory.bandwidth),
+            Op::Repeat { .. } | Op::Columns { .. } => {}
+        }
+        let times = [(compute, ResourceKey::Compute), (memory, ResourceKey::Memory), (network, ResourceKey::Network)];
+        times
+            .into_iter()
+            .fold((0.0, ResourceKey::Compute), |longest, own| if own.0 > longest.0 { own } else { longest })
+    }
+
+    /// Seconds of a load if the kernel of its operator were as good as it ever is: a bound for any way to cut it.
+    pub fn least_seconds(&self, op: &Op, load: Load) -> f64 {
+        let best = self.profile.kernel(op.name()).best();
+        let compute = load.flops / (self.profile.compute.flops * best);
+        let memory = load.bytes / (self.profile.memory.bandwidth * best);
+        let link = self.profile.network.map_or(f64::INFINITY, Network::one_way);
+        match op {
+            Op::Linear { .. } | Op::PrefillAttention { .. } | Op::Attention { .. } => compute,
+            Op::AllReduce { .. } | Op::AllGather { .. } => load.network / (link * best),
+            Op::Embed { .. }
+            | Op::RmsNorm { .. }
+            | Op::Rope { .. }
+            | Op::Add { .. }
+            | Op::GatedMul { .. }
+            | Op::Rows { .. }
+            | Op::KvWrite { .. }
+            | Op::DecodeAttention { .. }
+            | Op::AddRmsNorm { .. } => memory,
             Op::Repeat { .. } | Op::Columns { .. } => 0.0,
         }
     }

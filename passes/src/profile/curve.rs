@@ -18,6 +18,15 @@ impl Kernel {
         &self.points
     }
 
+    /// The largest share of the peak that it reaches.
+    pub fn best(&self) -> f64 {
+        // Beyond two points the rate between them goes on, which is better than that of either.
+        let rate = |pair: &[(f64, f64)]| (pair[1].0 - pair[0].0) / (pair[1].0 / pair[1].1 - pair[0].0 / pair[0].1);
+        let rates = self.points.windows(2).map(rate).filter(|rate| *rate > 0.0);
+        let best = self.points.iter().map(|(_, share)| *share).chain(rates).fold(0.0, f64::max);
+        if self.points.is_empty() { 1.0 } else { best.min(1.0) }
+    }
+
     /// Seconds for `work` on a device with this peak, work per second. Times of the points are met, and times between
     /// them interpolated; below the first point the latency stays, beyond the last the rate does.
     pub fn seconds(&self, work: f64, peak: f64) -> f64 {
@@ -60,10 +69,10 @@ impl Speed {
         if share >= 1.0 {
             return 1.0;
         }
-        let ends_full = self.points.last().is_some_and(|(share, _)| *share >= 1.0);
-        let full = (!ends_full).then_some((1.0, 1.0));
-        let points: Vec<_> = self.points.iter().copied().chain(full).collect();
-        between(&points, (0.0, 0.0), share)
+        match self.points.last() {
+            Some(last) if share <= last.0 => between(&self.points, (0.0, 0.0), share),
+            last => line(last.copied().unwrap_or_default(), (1.0, 1.0), share),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use trefoil_ir::diag::{Diagnostic, meant};
 
-use super::{Compute, ElementBytes, Kernel, Memory, Network, Profile, ResourceKey, Slowdown, Speed};
+use super::{Compute, ElementBytes, Kernel, Memory, Network, Oversubscribed, Profile, ResourceKey, Slowdown, Speed};
 use crate::plan::OPERATORS;
 use crate::source::{Entries, Raw, Reader};
 
@@ -29,8 +29,18 @@ struct DeviceForm<'a> {
     sharing: Entries<'a>,
     #[serde(borrow, default)]
     slowdown: Vec<Raw<'a>>,
+    #[serde(default)]
+    oversubscribed: OversubscribedForm,
     #[serde(borrow, default)]
     like: Option<Raw<'a>>,
+}
+
+#[derive(Deserialize, Default, Clone, Copy)]
+#[serde(rename = "Oversubscribed")]
+enum OversubscribedForm {
+    #[default]
+    Waits,
+    Slows,
 }
 
 #[derive(Deserialize)]
@@ -127,6 +137,10 @@ fn from_form<'a, 'f>(
         kernels,
         sharing,
         slowdown,
+        oversubscribed: match form.oversubscribed {
+            OversubscribedForm::Waits => Oversubscribed::Waits,
+            OversubscribedForm::Slows => Oversubscribed::Slows,
+        },
     };
     Some(match like {
         Some(other) => completed(own, &other),

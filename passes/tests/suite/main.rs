@@ -1,6 +1,8 @@
-//! The passes at work: on one case per file, on the shipped plans, and on graphs and plans drawn at random.
+//! The passes at work: on one case per file, on the shipped plans, on graphs and plans drawn at random; and schedules on
+//! device profiles.
 
 mod cases;
 mod files;
 mod random;
 mod shipped;
+mod simulate;

@@ -1,0 +1,127 @@
+//! The order of a layer's launches and their shares, by simulated annealing (Kirkpatrick, Gelatt and Vecchi, 1983) with
+//! the simulator as the judge.
+//!
+//! NanoFlow finds the order with a mixed-integer program over starts and ends (section 4.1.2) and the shares with a
+//! second one (4.1.3). Their relaxations say next to nothing (the authors' own run ended 84 % from its bound), so a
+//! solver only enumerates. A change of place or share takes the simulator some tens of microseconds to judge, with
+//! interference and bandwidth, which no linear program holds; and order and shares are changed together.
+
+use super::random::Random;
+use super::stack::{Choice, Piece, Stack};
+use crate::profile::{Profile, ResourceKey};
+
+/// One stack on its way to a good choice.
+#[derive(Debug, Clone)]
+pub(super) struct Annealer {
+    random: Random,
+    current: Choice,
+    current_seconds: f64,
+    pub(super) best: Choice,
+    /// Seconds of a layer.
+    pub(super) best_seconds: f64,
+}
+
+/// Temperatures as parts of the seconds of a layer: at first one in a hundred worse choices by 2 % is kept.
+const WARM: f64 = 0.004;
+const COLD: f64 = 0.0002;
+
+impl Annealer {
+    pub(super) fn new(stack: &Stack, profile: &Profile, start: Choice, seed: u64) -> Self {
+        let seconds = stack.period(profile, &start);
+        Self {
+            random: Random::new(seed),
+            current: start.clone(),
+            current_seconds: seconds,
+            best: start,
+            best_seconds: seconds,
+        }
+    }
+
+    /// Judges so many changes, from warm to cold.
+    pub(super) fn run(&mut self, stack: &Stack, profile: &Profile, changes: u64, go_on: &dyn Fn() -> bool) {
+        self.current.clone_from(&self.best);
+        self.current_seconds = self.best_seconds;
+        for change in 0..changes {
+            if change % 64 == 0 && !go_on() {
+                return;
+            }
+            let cooled = change as f64 / changes as f64;
+            let temperature = self.best_seconds * WARM * (COLD / WARM).powf(cooled);
+            self.try_change(stack, profile, temperature);
+        }
+    }
+
+    fn try_change(&mut self, stack: &Stack, profile: &Profile, temperature: f64) {
+        let mut changed = self.current.clone();
+        match self.random.below(20) {
+            0..2 => self.change_stream(stack, &mut changed),
+            2..10 => self.change_share(stack, &mut changed),
+            _order => self.move_launch(stack, &mut changed),
+        }
+        let seconds = stack.period(profile, &changed);
+        let worse = seconds - self.current_seconds;
+        if worse > 0.0 && self.random.share() >= (-worse / temperature).exp() {
+            return;
+        }
+        (self.current, self.current_seconds) = (changed, seconds);
+        if seconds < self.best_seconds {
+            self.best.clone_from(&self.current);
+            self.best_seconds = seconds;
+        }
+    }
+
+    /// Puts a launch somewhere else between those it follows and those that follow it.
+    fn move_launch(&mut self, stack: &Stack, choice: &mut Choice) {
+        let number = self.random.below(stack.bodies.len());
+        let (body, order) = (&stack.bodies[number], &mut choice.orders[number]);
+        let at = self.random.below(order.len());
+        let piece = order[at];
+        let first = order[..at].iter().rposition(|other| body.within[piece].contains(other)).map_or(0, |at| at + 1);
+        let follows = |other: &usize| body.within[*other].contains(&piece);
+        let last = order[at + 1..].iter().position(follows).map_or(order.len() - 1, |offset| at + offset);
+        let to = first + self.random.below(last - first + 1);
+        let piece = order.remove(at);
+        order.insert(to, piece);
+    }
+
+    /// Gives one launch, or all of its node, another share.
+    fn change_share(&mut self, stack: &Stack, choice: &mut Choice) {
+        let number = self.random.below(stack.bodies.len());
+        let (body, shares) = (&stack.bodies[number], &mut choice.shares[number]);
+        let chosen = self.random.below(shares.len());
+        let share = level(body.pieces[chosen].load.bound_by, &mut self.random);
+        let all_of_node = self.random.share() < 0.5;
+        for (at, piece) in body.pieces.iter().enumerate() {
+            if at == chosen || all_of_node && piece.node == body.pieces[chosen].node {
+                shares[at] = share;
+            }
+        }
+    }
+
+    /// Puts a node on another stream.
+    fn change_stream(&mut self, stack: &Stack, choice: &mut Choice) {
+        let number = self.random.below(stack.bodies.len());
+        let (body, streams) = (&stack.bodies[number], &mut choice.streams[number]);
+        let chosen = self.random.below(streams.len());
+        let stream = self.random.below(stack.num_streams);
+        let fits = |piece: &Piece| piece.may_be_on[stream];
+        if body.pieces.iter().any(|piece| piece.node == body.pieces[chosen].node && !fits(piece)) {
+            return;
+        }
+        for (piece, own) in body.pieces.iter().zip(streams.iter_mut()) {
+            if piece.node == body.pieces[chosen].node {
+                *own = stream;
+            }
+        }
+    }
+}
+
+/// A share in tenths: products need most of the device, collectives little of it.
+fn level(resource: ResourceKey, random: &mut Random) -> f32 {
+    let (least, most) = match resource {
+        ResourceKey::Compute => (2, 10),
+        ResourceKey::Memory => (1, 10),
+        ResourceKey::Network => (1, 8),
+    };
+    (least + random.below(most - least + 1)) as f32 / 10.0
+}
