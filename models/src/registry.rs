@@ -5,7 +5,7 @@ use trefoil_runtime::checkpoint::{CheckpointError, Config};
 use trefoil_runtime::launch::Device;
 use trefoil_runtime::model::CompiledModel;
 
-pub use crate::graphs::{DEVICE_SOURCES, GRAPH_SOURCES, PLAN_SOURCES, all};
+pub use crate::graphs::{DEVICE_SOURCES, GRAPH_SOURCES, OWN_PLANS, PLAN_SOURCES, all};
 
 /// Why no compiled model serves a checkpoint.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +42,13 @@ pub enum RegistryError {
 
 fn did_you_mean(nearest: Option<&str>) -> String {
     nearest.map(|nearest| format!(" (did you mean {nearest}?)")).unwrap_or_default()
+}
+
+/// Names and texts of the plans that a graph is compiled with, in order; of those for all graphs where it is not
+/// compiled in.
+pub fn plans_of(graph: &str) -> Vec<(&'static str, &'static str)> {
+    let is_of_another = |plan: &str| OWN_PLANS.iter().any(|(own, of)| *own == plan && *of != graph);
+    PLAN_SOURCES.iter().copied().filter(|(name, _)| !is_of_another(name)).collect()
 }
 
 /// The compiled model for a checkpoint: that of the name, or else the one for one rank that serves the first of the

@@ -4,13 +4,15 @@
 //! reads the sizes from `config.json` and gives back everything that depends on them as a [`BoundModel`].
 
 mod binding;
+mod suits;
 
 use std::ops::Range;
 
 use crate::checkpoint::Config;
-use crate::launch::{Device, Launcher, Point, StepRows, StreamSpec};
+use crate::launch::{Device, Launcher, Point, StreamSpec};
 
 pub use binding::{Binding, Definition, Literal, MAX_SIZE, Number, Quantity, Setting, Size};
+pub use suits::{Suits, choose};
 
 /// What `compile_model!` makes of a graph and its plans, for devices of type `D`.
 pub struct CompiledModel<D: Device> {
@@ -52,28 +54,6 @@ pub struct CompiledPlan<D: Device> {
     pub layers: fn(&Launcher<'_, D>, &BoundModel, Range<usize>),
     /// From the last layer's output to the logits.
     pub head: fn(&Launcher<'_, D>, &BoundModel),
-}
-
-/// The mix of rows a plan is made for; a step takes the first plan, from the last one backwards, that suits it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Suits {
-    /// At least this many rows in all.
-    pub min_tokens: u32,
-    /// At least this many decode rows.
-    pub min_decode: u32,
-    /// At most this many rows in all; `None` for any number.
-    pub max_tokens: Option<u32>,
-    /// At most this many decode rows; `None` for any number.
-    pub max_decode: Option<u32>,
-}
-
-impl Suits {
-    /// Whether the plan is made for a step of these rows.
-    pub fn has(&self, rows: StepRows) -> bool {
-        let within =
-            |count: u32, least: u32, most: Option<u32>| count >= least && most.is_none_or(|most| count <= most);
-        within(rows.tokens, self.min_tokens, self.max_tokens) && within(rows.decode, self.min_decode, self.max_decode)
-    }
 }
 
 /// A model's sizes and tables at one checkpoint's configuration.

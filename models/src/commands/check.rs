@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use serde_json::Value;
-use trefoil::registry::PLAN_SOURCES;
+use trefoil::registry::plans_of;
 use trefoil_ir::bind::Bound;
 use trefoil_ir::graph::Graph;
 use trefoil_passes::cost::num_layers;
@@ -27,7 +27,7 @@ pub(crate) fn run(args: &CheckArgs) -> Outcome {
 }
 
 fn compile_plans(source: &Source) -> anyhow::Result<()> {
-    let compiled = trefoil_codegen::compile(&source.name, &source.text, PLAN_SOURCES)?;
+    let compiled = trefoil_codegen::compile(&source.name, &source.text, &plans_of(&source.name))?;
     for planned in &compiled.plans {
         let schedule = planned.graph.schedule.as_ref().context("a compiled graph has a schedule")?;
         let ranks = planned.plan.ranks.filter(|ranks| *ranks > 1);

@@ -108,7 +108,8 @@ impl Stack {
                 let of_before = |earlier: &usize| before.get(*earlier).copied();
                 let same_text = number_before == number;
                 let across = body.across[*piece].iter();
-                let across = across.filter_map(|earlier| latest(earlier).filter(|_| same_text).or_else(|| of_before(earlier)));
+                let across =
+                    across.filter_map(|earlier| latest(earlier).filter(|_| same_text).or_else(|| of_before(earlier)));
                 let after = within.chain(across).collect();
                 own[*piece] = tasks.len();
                 let load = body.pieces[*piece].load;

@@ -1,6 +1,6 @@
 //! Runs steps of a compiled model on the processor.
 //!
-//! A step becomes tables (`tables`), a plan is chosen by the mix of its rows (`choice`), and the plan's generated functions put
+//! A step becomes tables (`tables`), a plan is chosen by the mix of its rows from those for this device (`choice`), and the plan's generated functions put
 //! their launches on the plan's streams, followed by the sampler. Nothing waits: a second step is put on the queues
 //! behind the first, and only [`Executor::collect`] blocks.
 //!
@@ -20,7 +20,7 @@ pub use options::{ExecutorError, ExecutorOptions, KvDtype, Ledger, PlanChoice};
 use crate::device::cpu::{CpuDevice, Mark, Memory, MemorySizes, SampledRows};
 use crate::executor::{Capacity, DeviceFault, Executor, Step, StepResult};
 use crate::launch::{BufferId, EventId, Launcher, Region, Site, StepRows, StreamId};
-use crate::model::{BoundModel, CompiledModel, CompiledPlan};
+use crate::model::{BoundModel, CompiledModel, CompiledPlan, choose};
 use crate::trace::Trace;
 use crate::weights::Weights;
 
@@ -121,7 +121,7 @@ impl CompiledExecutor {
     fn run(&mut self, tables: crate::launch::StepTables) -> (Region, StreamId) {
         let rows = rows_of(&tables);
         let suits = self.plans.iter().map(|bound| bound.plan.suits);
-        let bound = &self.plans[self.fixed_plan.unwrap_or_else(|| choice::choose(suits, rows))];
+        let bound = &self.plans[self.fixed_plan.unwrap_or_else(|| choose(suits, rows))];
         let BoundPlan { plan, streams, events, buffers } = bound;
         self.device.barrier(self.last_stream.as_slice(), streams);
         self.device.begin_planned_step(plan.name, Arc::new(tables));
