@@ -12,6 +12,7 @@ use trefoil_ir::graph::Graph;
 use trefoil_passes::cost::{Capacity, Mix, Model};
 use trefoil_passes::plan::Plan;
 use trefoil_passes::simulate::seconds;
+use trefoil_runtime::device::cpu::CpuDevice;
 use trefoil_runtime::launch::StepRows;
 use trefoil_runtime::model::{Suits, choose};
 
@@ -33,12 +34,6 @@ struct Candidate {
     compiled: (Graph, Bound),
 }
 
-/// A batch with the number of its plan.
-struct Choice {
-    mix: Mix,
-    plan: usize,
-}
-
 /// Runs the command.
 pub(crate) fn run(args: &ExplainArgs) -> Outcome {
     let study = Study::load(&args.study)?;
@@ -46,8 +41,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Outcome {
         study.footprint().capacity(&study.profile, study.ranks, &study.workload).or_exit(Exit::DoesNotFit)?;
     let sources = sources(&study, &args.plan).or_exit(Exit::Usage)?;
     let (candidates, others) = candidates(&study, &sources).or_exit(Exit::Invalid)?;
-    let choices: Vec<_> = batches(&study, &capacity).map(|mix| choice(&candidates, mix)).collect();
-    print!("{}", text(&study, &capacity, &candidates, &others, &choices));
+    print!("{}", text(&study, &capacity, &candidates, &others));
     Ok(())
 }
 
@@ -75,7 +69,7 @@ fn candidates(study: &Study, sources: &[Source]) -> anyhow::Result<(Vec<Candidat
 }
 
 fn obstacle(study: &Study, plan: &Plan) -> Option<String> {
-    let device = plan.device.as_ref().filter(|device| **device != study.profile.name);
+    let device = plan.device.as_ref().filter(|device| !runs_on(device, &study.profile.name));
     let ranks = plan.ranks.filter(|ranks| *ranks != study.ranks);
     match (device, ranks) {
         (None, None) => None,
@@ -85,47 +79,63 @@ fn obstacle(study: &Study, plan: &Plan) -> Option<String> {
     }
 }
 
+/// Whether a device takes plans for this profile: its own, or on a processor those for any processor.
+fn runs_on(profile: &str, device: &str) -> bool {
+    profile == device || [profile, device].iter().all(|name| name.starts_with(CpuDevice::KIND))
+}
+
 fn suits(plan: &Plan) -> Suits {
     let trefoil_passes::plan::Suits { min_tokens, min_decode, max_tokens, max_decode } = plan.suits;
     Suits { min_tokens, min_decode, max_tokens, max_decode }
 }
 
-/// The batches of the grid that memory has room for.
-fn batches(study: &Study, capacity: &Capacity) -> impl Iterator<Item = Mix> {
-    let decodes = |tokens: u32| DECODE_PERCENT.map(|percent| (tokens, (tokens * percent).div_ceil(100)));
-    let mut grid: Vec<_> = TOKENS.into_iter().flat_map(decodes).collect();
-    grid.dedup();
-    let most = capacity.sequences as u32;
-    grid.retain(|(_, decode)| *decode <= most);
-    grid.into_iter().map(|(tokens, decode)| study.workload.mix_of(decode, tokens - decode))
-}
-
-fn choice(candidates: &[Candidate], mix: Mix) -> Choice {
-    let rows = StepRows { tokens: mix.tokens(), decode: mix.decode, seqs: mix.seqs };
-    Choice { mix, plan: choose(candidates.iter().map(|candidate| candidate.suits), rows) }
-}
-
-fn text(study: &Study, capacity: &Capacity, candidates: &[Candidate], others: &[String], choices: &[Choice]) -> String {
+fn text(study: &Study, capacity: &Capacity, candidates: &[Candidate], others: &[String]) -> String {
     let (graph, device, ranks) = (&study.source.name, &study.profile.name, study.ranks);
     let mut text = format!(
-        "{graph} on {ranks} × {device}, workload {}: room for {:.0} sequences\n",
+        "{graph} on {ranks} × {device}, workload {}: room for {:.0} sequences\n\
+         a step runs by the last of these plans that suits it:\n",
         study.workload_name,
         capacity.sequences.floor()
     );
     let width = candidates.iter().map(|candidate| candidate.name.len()).max().unwrap_or(0);
     for candidate in candidates {
-        let _ = writeln!(text, "plan {:width$}  {}", candidate.name, in_words(candidate.suits));
+        let _ = writeln!(text, "  {:width$}  {}", candidate.name, in_words(candidate.suits));
     }
     others.iter().for_each(|other| text += &format!("not here: {other}\n"));
-    let _ = writeln!(text, "\n{:>6}  {:>6}  {:width$}  {:>8}  because", "tokens", "decode", "plan", "gain");
-    for Choice { mix, plan } in choices {
-        let name = &candidates[*plan].name;
-        let gain = predicted_gain(study, &candidates[*plan], &candidates[0], mix);
-        let gain = if *plan == 0 { String::new() } else { format!("{:+.1} %", 100.0 * gain) };
-        let why = reason(candidates, *plan, mix);
-        let _ = writeln!(text, "{:>6}  {:>6}  {name:width$}  {gain:>8}  {why}", mix.tokens(), mix.decode);
+    text += &format!("\nplans by tokens of a step and share of decodes, with the gain over {}:\n", candidates[0].name);
+    text + &grid(study, capacity, candidates)
+}
+
+/// A line for each number of tokens, a column for each share of decodes.
+fn grid(study: &Study, capacity: &Capacity, candidates: &[Candidate]) -> String {
+    let head = DECODE_PERCENT.iter().map(|percent| format!("{percent} %"));
+    let mut lines = vec![std::iter::once("tokens".to_owned()).chain(head).collect::<Vec<_>>()];
+    for tokens in TOKENS {
+        let cells = DECODE_PERCENT.iter().map(|percent| {
+            let decode = tokens * percent / 100;
+            let fits = f64::from(decode) <= capacity.sequences;
+            if fits { cell(study, candidates, &study.workload.mix_of(decode, tokens - decode)) } else { "-".to_owned() }
+        });
+        lines.push(std::iter::once(tokens.to_string()).chain(cells).collect());
     }
-    text
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<_> = (0..=DECODE_PERCENT.len()).map(width).collect();
+    let line = |cells: &Vec<String>| {
+        let cells: Vec<_> = cells.iter().zip(&widths).map(|(cell, &width)| format!("{cell:>width$}")).collect();
+        cells.join("   ") + "\n"
+    };
+    lines.iter().map(line).collect()
+}
+
+/// The plan of a batch, with its gain where it is not the sequential one.
+fn cell(study: &Study, candidates: &[Candidate], mix: &Mix) -> String {
+    let rows = StepRows { tokens: mix.tokens(), decode: mix.decode, seqs: mix.seqs };
+    let plan = choose(candidates.iter().map(|candidate| candidate.suits), rows);
+    let Candidate { name, .. } = &candidates[plan];
+    if plan == 0 {
+        return name.clone();
+    }
+    format!("{name} {:+.1} %", 100.0 * predicted_gain(study, &candidates[plan], &candidates[0], mix))
 }
 
 /// What a plan wins over the sequential one in a step: 0.1 for ten percent more rows per second.
@@ -135,18 +145,6 @@ fn predicted_gain(study: &Study, candidate: &Candidate, sequential: &Candidate, 
         seconds(&Model { graph, bound, profile: &study.profile }, mix)
     };
     time(sequential) / time(candidate) - 1.0
-}
-
-/// Why the plan is the one: what it suits, or that no other does; and which of several comes last.
-fn reason(candidates: &[Candidate], plan: usize, mix: &Mix) -> String {
-    let rows = StepRows { tokens: mix.tokens(), decode: mix.decode, seqs: mix.seqs };
-    let before: Vec<_> = candidates[..plan].iter().skip(1).filter(|other| other.suits.has(rows)).collect();
-    let names: Vec<_> = before.iter().map(|other| other.name.as_str()).collect();
-    match (plan, names.as_slice()) {
-        (0, _) => "no other suits".to_owned(),
-        (_, []) => format!("suits {}", in_words(candidates[plan].suits)),
-        (_, names) => format!("suits {}; comes after {}", in_words(candidates[plan].suits), names.join(", ")),
-    }
 }
 
 /// `256 to 2048 tokens, at least 32 decode rows`.
