@@ -81,7 +81,7 @@ impl Stack {
     /// Seconds of a layer in the middle of the model, where layers follow each other in step.
     pub(super) fn period(&self, profile: &Profile, choice: &Choice) -> f64 {
         let turn = self.bodies.len();
-        let (warm, measured) = (2 * turn, 2 * turn);
+        let (warm, measured) = (3 * turn, 6 * turn);
         let (tasks, layers) = self.tasks(choice, warm + measured);
         let run = engine::run(profile, &tasks, false);
         let end_of = |layer: usize| {
