@@ -99,7 +99,7 @@ pub enum Literal {
 pub struct Weight {
     /// What it is read as.
     pub role: WeightRole,
-    /// The tensors, stacked along rows; more than one after fusion.
+    /// The tensors, more than one after fusion: matrices one below the other, vectors end to end.
     pub pieces: Vec<Piece>,
     /// Elements of a row.
     pub columns: Dim,
@@ -110,9 +110,14 @@ pub struct Weight {
 }
 
 impl Weight {
-    /// Its rows: those of all its tensors.
+    /// Its rows: those of all its tensors; 1 for a vector.
     pub fn rows(&self) -> Dim {
-        self.pieces.iter().fold(Dim::default(), |rows, piece| rows.plus(&piece.rows))
+        match self.role {
+            WeightRole::Matrix | WeightRole::Table => {
+                self.pieces.iter().fold(Dim::default(), |rows, piece| rows.plus(&piece.rows))
+            }
+            WeightRole::Vector => Dim::constant(1),
+        }
     }
 }
 
@@ -136,6 +141,8 @@ pub struct Piece {
     pub tied: Option<String>,
     /// Its rows; 1 for a vector.
     pub rows: Dim,
+    /// Elements of a row: those of the weight, but of a vector made of several only its own part.
+    pub columns: Dim,
 }
 
 /// A KV cache that each layer of one block keeps.

@@ -83,7 +83,7 @@ pub struct BoundModel {
 pub struct WeightSpec {
     /// What it is used as.
     pub role: WeightRole,
-    /// The tensors of the checkpoint it is made of, stacked along rows.
+    /// The tensors of the checkpoint it is made of: matrices one below the other, vectors end to end.
     pub pieces: Vec<Piece>,
     /// Columns (the input width of a matrix or the width of a table; the length of a vector).
     pub columns: usize,
@@ -111,6 +111,8 @@ pub struct Piece {
     pub tied: Option<String>,
     /// Its rows (1 for a vector).
     pub rows: usize,
+    /// Its columns: those of the weight, but of a vector made of several only its own part.
+    pub columns: usize,
 }
 
 /// One KV cache: what each token of each layer keeps.

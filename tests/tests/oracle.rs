@@ -27,9 +27,8 @@ fn worst(graph: &Graph, model: &str) -> f32 {
 
 #[test]
 fn the_oracle_agrees_with_transformers() {
-    let graph = trefoil_ir::load::load("llama", LLAMA).expect("llama.ron loads");
     for model in MODELS {
-        let worst = worst(&graph, model);
+        let worst = worst(&goldens::graph(model), model);
         println!("{model}: {worst:.1e}");
         assert!(worst < 2e-5, "{model} differs by {worst:.1e}");
     }
@@ -39,9 +38,8 @@ fn the_oracle_agrees_with_transformers() {
 fn passes_that_rewrite_keep_the_meaning() {
     let sequential = Plan::load("sequential", SEQUENTIAL).expect("sequential.ron loads");
     for pass in ["lower", "fuse"] {
-        let graph = trefoil_ir::load::load("llama", LLAMA).expect("llama.ron loads");
-        let rewritten = run_until(graph, &sequential, pass).expect("the pass takes the graph");
         for model in MODELS {
+            let rewritten = run_until(goldens::graph(model), &sequential, pass).expect("the pass takes the graph");
             let worst = worst(&rewritten, model);
             assert!(worst < 2e-5, "after {pass}, {model} differs by {worst:.1e}");
         }

@@ -75,7 +75,7 @@ impl<'a> Loader<'a> {
         let Tensor { name, role, tied, place } = tensor;
         let known =
             self.graph.weights.iter().find(|(_, weight)| weight.role == role && weight.pieces[0].tensor == name);
-        let piece = Piece { tensor: name, tied, rows };
+        let piece = Piece { tensor: name, tied, rows, columns: columns.clone() };
         let Some((id, known)) = known else {
             return Some(self.graph.weights.push(Weight {
                 role,

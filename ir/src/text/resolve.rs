@@ -137,9 +137,9 @@ impl<'a> GraphReader<'a> {
         let [columns] = columns.map_err(|_| cursor.error("a weight has one number of columns"))?;
         let block = self.of_block(&mut cursor)?;
         cursor.keyword("from")?;
-        let mut pieces = vec![piece(&mut cursor)?];
+        let mut pieces = vec![piece(&mut cursor, &columns)?];
         while cursor.accept(",") {
-            pieces.push(piece(&mut cursor)?);
+            pieces.push(piece(&mut cursor, &columns)?);
         }
         cursor.end()?;
         let next = self.graph.weights.push(Weight { role, pieces, columns, block, place });
@@ -347,12 +347,15 @@ fn role(cursor: &mut Cursor<'_>) -> Result<WeightRole, Diagnostic> {
     named(cursor, "role", |word| roles.into_iter().find(|role| format!("{role:?}") == word))
 }
 
-/// `"lm_head.weight"[vocab] or "model.embed_tokens.weight"`.
-fn piece(cursor: &mut Cursor<'_>) -> Result<Piece, Diagnostic> {
+/// `"lm_head.weight"[vocab] or "model.embed_tokens.weight"`; `"q_proj.bias"[1, hidden]` where the tensor has other
+/// columns than the weight.
+fn piece(cursor: &mut Cursor<'_>, columns: &Dim) -> Result<Piece, Diagnostic> {
     let tensor = cursor.string()?;
-    let rows = <[Dim; 1]>::try_from(cursor.list(Cursor::dim)?);
-    let [rows] = rows.map_err(|_| cursor.error("a tensor has one number of rows"))?;
+    let mut sizes = cursor.list(Cursor::dim)?.into_iter();
+    let (rows, own, more) = (sizes.next(), sizes.next(), sizes.next());
+    let rows = rows.filter(|_| more.is_none()).ok_or_else(|| cursor.error("a tensor has rows, and perhaps columns"))?;
+    let columns = own.unwrap_or_else(|| columns.clone());
     let is_tied = cursor.peek() == "or";
     let tied = if is_tied { cursor.keyword("or").and_then(|()| cursor.string()).map(Some)? } else { None };
-    Ok(Piece { tensor, tied, rows })
+    Ok(Piece { tensor, tied, rows, columns })
 }

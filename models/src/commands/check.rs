@@ -67,7 +67,7 @@ fn print_sizes(graph: &Graph, bound: &Bound) {
         .weights
         .values()
         .map(|weight| {
-            let rows: u64 = weight.pieces.iter().filter_map(|piece| bound.size(&piece.rows)).sum();
+            let rows = bound.size(&weight.rows()).unwrap_or(0);
             rows * bound.size(&weight.columns).unwrap_or(0) * num_layers(graph, bound, weight.block)
         })
         .sum();

@@ -18,7 +18,7 @@ pub(super) struct Layout {
 pub(super) struct Entry {
     pub(super) is_vector: bool,
     pub(super) columns: usize,
-    /// Stacked along rows.
+    /// Matrices one below the other, vectors end to end.
     pub(super) pieces: Vec<ResolvedPiece>,
 }
 
@@ -27,6 +27,7 @@ pub(super) struct Entry {
 pub(super) struct ResolvedPiece {
     pub(super) tensor: String,
     pub(super) rows: usize,
+    pub(super) columns: usize,
 }
 
 impl Entry {
@@ -76,7 +77,7 @@ fn resolve(spec: &WeightSpec, layer: usize, choose: impl for<'a> Fn(&'a str, &'a
         let own = name_in_layer(&piece.tensor, layer);
         let tied = piece.tied.as_deref().map(|tied| name_in_layer(tied, layer));
         let tensor = tied.map_or(own.clone(), |tied| choose(&own, &tied).to_owned());
-        ResolvedPiece { tensor, rows: piece.rows }
+        ResolvedPiece { tensor, rows: piece.rows, columns: piece.columns }
     };
     Entry {
         is_vector: matches!(spec.role, WeightRole::Vector),

@@ -22,7 +22,7 @@ fn f32s(name: &'static str, shape: &[usize], first: f32) -> Raw {
 
 /// A table of 40 x 8, a matrix of two pieces in each of two layers, a vector, and a head tied to the table.
 fn specs() -> Vec<WeightSpec> {
-    let piece = |tensor: &str, rows| Piece { tensor: tensor.into(), tied: None, rows };
+    let piece = |tensor: &str, rows| Piece { tensor: tensor.into(), tied: None, rows, columns: 8 };
     let whole = |role, pieces| WeightSpec { role, pieces, columns: 8, layers: None };
     let pair = vec![piece("layers.{layer}.k", 3), piece("layers.{layer}.v", 2)];
     vec![
@@ -259,7 +259,7 @@ fn types_are_kept_or_changed_as_asked() {
     let f16s = values.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect();
     let f32s = values.iter().flat_map(|x| x.to_le_bytes()).collect();
     let spec = |role| {
-        let pieces = vec![Piece { tensor: "w".into(), tied: None, rows: 1 }];
+        let pieces = vec![Piece { tensor: "w".into(), tied: None, rows: 1, columns: 8 }];
         WeightSpec { role, pieces, columns: 8, layers: None }
     };
     let of = |dtype, bytes: &Vec<u8>, packed| {
@@ -286,15 +286,19 @@ fn types_are_kept_or_changed_as_asked() {
 
 #[test]
 fn the_vectors_of_fused_projections_are_joined() {
-    let piece = |tensor: &str| Piece { tensor: tensor.into(), tied: None, rows: 1 };
-    let pieces = vec![piece("a"), piece("b")];
-    let spec = |columns| WeightSpec { role: WeightRole::Vector, pieces: pieces.clone(), columns, layers: None };
+    let piece = |tensor: &str, columns| Piece { tensor: tensor.into(), tied: None, rows: 1, columns };
+    let spec = |first, second| {
+        let pieces = vec![piece("a", first), piece("b", second)];
+        WeightSpec { role: WeightRole::Vector, pieces, columns: first + second, layers: None }
+    };
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), "model.safetensors", &[f32s("a", &[5], 0.0), f32s("b", &[3], 5.0)]);
-    assert_eq!(load(dir.path(), &[spec(8)], QUIET).unwrap().weights.vector(at(0, 0)), run(0.0));
-    let error = load(dir.path(), &[spec(9)], QUIET).unwrap_err();
-    assert_eq!(error.faults.len(), 1);
-    assert_eq!(error.faults[0].to_string(), "`a and 1 more, joined` is [8], the model needs [9] (model.safetensors)");
+    assert_eq!(load(dir.path(), &[spec(5, 3)], QUIET).unwrap().weights.vector(at(0, 0)), run(0.0));
+    // As long in all, but each of another length than the model needs.
+    let faults: Vec<_> = load(dir.path(), &[spec(4, 4)], QUIET).unwrap_err().faults;
+    let faults: Vec<_> = faults.iter().map(WeightFault::to_string).collect();
+    let wrong = |name, found| format!("`{name}` is [{found}], the model needs [4] (model.safetensors)");
+    assert_eq!(faults, [wrong("a", 5), wrong("b", 3)]);
 }
 
 #[test]
@@ -312,7 +316,7 @@ fn progress_rises_to_the_whole() {
 fn progress_counts_a_large_matrix_in_parts() {
     let seen = Mutex::new(Vec::new());
     let progress = |done, _| seen.lock().unwrap().push(done);
-    let pieces = vec![Piece { tensor: "w".into(), tied: None, rows: 1500 }];
+    let pieces = vec![Piece { tensor: "w".into(), tied: None, rows: 1500, columns: 1024 }];
     let spec = WeightSpec { role: WeightRole::Matrix, pieces, columns: 1024, layers: None };
     let options = LoadOptions { dtype: WeightDtype::Float32, progress: &progress, ..QUIET };
     let total = random(&[spec], options, 1).num_bytes() as u64;

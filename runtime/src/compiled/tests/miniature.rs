@@ -129,7 +129,7 @@ fn bind(config: &Config) -> Result<BoundModel, Vec<ConfigFault>> {
 
 pub(super) fn bound() -> BoundModel {
     let every: Vec<usize> = (0..LAYERS).collect();
-    let piece = |tensor: &str, rows| Piece { tensor: tensor.to_owned(), tied: None, rows };
+    let piece = |tensor: &str, rows| Piece { tensor: tensor.to_owned(), tied: None, rows, columns: HIDDEN };
     let layered = |role, columns, pieces| WeightSpec { role, pieces, columns, layers: Some(every.clone()) };
     let (matrix, vector) = (WeightRole::Matrix, WeightRole::Vector);
     let head = Piece { tied: Some("embed".into()), ..piece("head", VOCAB) };
@@ -148,7 +148,7 @@ pub(super) fn bound() -> BoundModel {
             layered(matrix, HEADS * HEAD, vec![piece("{layer}.o", HIDDEN)]),
             layered(vector, HIDDEN, vec![piece("{layer}.n2", 1)]),
             layered(matrix, HIDDEN, gate_up),
-            layered(matrix, FFN, vec![piece("{layer}.down", HIDDEN)]),
+            layered(matrix, FFN, vec![Piece { columns: FFN, ..piece("{layer}.down", HIDDEN) }]),
             whole(vector, vec![piece("norm", 1)]),
             whole(matrix, vec![head]),
         ],
