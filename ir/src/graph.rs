@@ -103,6 +103,8 @@ pub struct Weight {
     pub pieces: Vec<Piece>,
     /// Elements of a row.
     pub columns: Dim,
+    /// How many experts have one, for [`WeightRole::Experts`]; each tensor's name then holds `{expert}`.
+    pub experts: Option<Dim>,
     /// The block whose layers each have one; `None` for a weight of the whole model.
     pub block: Option<BlockId>,
     /// Where the graph names it.
@@ -110,10 +112,10 @@ pub struct Weight {
 }
 
 impl Weight {
-    /// Its rows: those of all its tensors; 1 for a vector.
+    /// Its rows: those of all its tensors, of one expert; 1 for a vector.
     pub fn rows(&self) -> Dim {
         match self.role {
-            WeightRole::Matrix | WeightRole::Table => {
+            WeightRole::Matrix | WeightRole::Experts | WeightRole::Table => {
                 self.pieces.iter().fold(Dim::default(), |rows, piece| rows.plus(&piece.rows))
             }
             WeightRole::Vector => Dim::constant(1),
@@ -126,6 +128,8 @@ impl Weight {
 pub enum WeightRole {
     /// The right side of a product, `[rows, columns]`, output-major.
     Matrix,
+    /// The right sides of products, `[rows, columns]` for each expert, output-major.
+    Experts,
     /// A lookup table, `[rows, columns]`.
     Table,
     /// `[columns]`; one row.
@@ -334,6 +338,9 @@ impl Graph {
             | Op::Attention { q: x, .. }
             | Op::Add { a: x, .. }
             | Op::GatedMul { gate: x, .. }
+            | Op::Route { x, .. }
+            | Op::ExpertLinear { x, .. }
+            | Op::Combine { x, .. }
             | Op::Repeat { with: x, .. }
             | Op::KvWrite { k: x, .. }
             | Op::Columns { x, .. }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use trefoil_ir::graph::Graph;
 
 /// The folders with a checkpoint of their own and goldens for it.
-pub const MODELS: &[&str] = &["llama2", "llama3", "llama3_1", "llama3_2", "qwen2"];
+pub const MODELS: &[&str] = &["llama2", "llama3", "llama3_1", "llama3_2", "qwen2", "mixtral"];
 
 /// A sequence with the logits of each of its positions.
 pub struct Sequence {

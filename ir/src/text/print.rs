@@ -174,7 +174,8 @@ fn weight(weight: &Weight, names: Names<'_>) -> String {
         format!("{:?}[{}{own}]{tied}", piece.tensor, piece.rows)
     });
     let pieces: Vec<_> = pieces.collect();
-    format!("{:?}[{}]{block} from {}", weight.role, weight.columns, pieces.join(", "))
+    let experts = weight.experts.as_ref().map_or_else(String::new, |experts| format!("{experts}, "));
+    format!("{:?}[{experts}{}]{block} from {}", weight.role, weight.columns, pieces.join(", "))
 }
 
 fn point(point: &Point) -> String {

@@ -133,8 +133,7 @@ impl<'a> GraphReader<'a> {
         let found: WeightId = id(&mut cursor, 'w')?;
         cursor.expect("=")?;
         let role = role(&mut cursor)?;
-        let columns = <[Dim; 1]>::try_from(cursor.list(Cursor::dim)?);
-        let [columns] = columns.map_err(|_| cursor.error("a weight has one number of columns"))?;
+        let (experts, columns) = shape_of_rows(&mut cursor)?;
         let block = self.of_block(&mut cursor)?;
         cursor.keyword("from")?;
         let mut pieces = vec![piece(&mut cursor, &columns)?];
@@ -142,7 +141,7 @@ impl<'a> GraphReader<'a> {
             pieces.push(piece(&mut cursor, &columns)?);
         }
         cursor.end()?;
-        let next = self.graph.weights.push(Weight { role, pieces, columns, block, place });
+        let next = self.graph.weights.push(Weight { role, pieces, columns, experts, block, place });
         expect_next(found.index(), next.index(), place)
     }
 
@@ -343,8 +342,18 @@ fn stream(cursor: &mut Cursor<'_>) -> Result<Stream, Diagnostic> {
 }
 
 fn role(cursor: &mut Cursor<'_>) -> Result<WeightRole, Diagnostic> {
-    let roles = [WeightRole::Matrix, WeightRole::Table, WeightRole::Vector];
+    let roles = [WeightRole::Matrix, WeightRole::Experts, WeightRole::Table, WeightRole::Vector];
     named(cursor, "role", |word| roles.into_iter().find(|role| format!("{role:?}") == word))
+}
+
+/// `[hidden]`, or `[experts, hidden]` where each expert has a matrix.
+fn shape_of_rows(cursor: &mut Cursor<'_>) -> Result<(Option<Dim>, Dim), Diagnostic> {
+    let mut sizes = cursor.list(Cursor::dim)?;
+    let columns = sizes.pop();
+    let experts = sizes.pop();
+    let columns = columns.filter(|_| sizes.is_empty());
+    let columns = columns.ok_or_else(|| cursor.error("a weight has columns, and before them perhaps experts"))?;
+    Ok((experts, columns))
 }
 
 /// `"lm_head.weight"[vocab] or "model.embed_tokens.weight"`; `"q_proj.bias"[1, hidden]` where the tensor has other

@@ -20,6 +20,7 @@
 //! | T2013 | the main body is nodes, chained repeats, nodes; blocks repeat nothing |
 //! | T2014 | operators that passes make are not there before the pass: none at stage Loaded |
 //! | T2015 | the tensors of a weight make it up: vectors end to end, all others one below the other |
+//! | T2016 | a weight of experts counts them; what reads it reads the choice of a `Route` among as many |
 //! | T2101 | from Lowered on, no `Attention` is left |
 //! | T2102 | every `KvWrite` stands before the attentions that may read what it writes, and each cache has one |
 //! | T2103 | decode and prefill attention of a cache give the same value from the same queries, and come in pairs |

@@ -68,7 +68,8 @@ fn print_sizes(graph: &Graph, bound: &Bound) {
         .values()
         .map(|weight| {
             let rows = bound.size(&weight.rows()).unwrap_or(0);
-            rows * bound.size(&weight.columns).unwrap_or(0) * num_layers(graph, bound, weight.block)
+            let experts = weight.experts.as_ref().map_or(1, |experts| bound.size(experts).unwrap_or(0));
+            experts * rows * bound.size(&weight.columns).unwrap_or(0) * num_layers(graph, bound, weight.block)
         })
         .sum();
     let kv_elements: u64 = graph
@@ -95,6 +96,9 @@ fn num_layers(graph: &Graph, bound: &Bound, block: Option<BlockId>) -> u64 {
         | Op::Attention { .. }
         | Op::Add { .. }
         | Op::GatedMul { .. }
+        | Op::Route { .. }
+        | Op::ExpertLinear { .. }
+        | Op::Combine { .. }
         | Op::Rows { .. }
         | Op::KvWrite { .. }
         | Op::DecodeAttention { .. }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use safetensors::Dtype;
 use trefoil_kernels::cpu::SourceType;
 
-use super::layout::{Entry, Layout, ResolvedPiece, layers, name_in_layer};
+use super::layout::{Entry, Layout, ResolvedPiece, places};
 use super::shards::{Shards, Tensor};
 use super::{WeightFault, WeightsError};
 use crate::model::WeightSpec;
@@ -35,7 +35,7 @@ pub(super) fn source_type(dtype: Dtype) -> Option<SourceType> {
 fn unused(shards: &Shards, layout: &Layout, specs: &[WeightSpec]) -> Vec<String> {
     let used = layout.entries.iter().flat_map(|entry| &entry.pieces).map(|piece| piece.tensor.clone());
     let named = specs.iter().flat_map(|spec| {
-        spec.pieces.iter().flat_map(move |piece| layers(spec).map(move |layer| name_in_layer(&piece.tensor, layer)))
+        spec.pieces.iter().flat_map(move |piece| places(spec).map(move |place| place.name(&piece.tensor)))
     });
     let known: BTreeSet<String> = used.chain(named).collect();
     let is_unused = |name: &&str| !known.contains(*name) && !HARMLESS.iter().any(|end| name.ends_with(end));
