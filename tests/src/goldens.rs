@@ -48,7 +48,15 @@ pub fn config(folder: &Path) -> Value {
 /// # Panics
 /// If none does, or it does not load.
 pub fn graph(model: &str) -> Graph {
-    let architecture = config(&folder(model))["architectures"][0].as_str().expect("an architecture").to_owned();
+    graph_for(&folder(model))
+}
+
+/// The shipped graph that serves the configuration in a folder.
+///
+/// # Panics
+/// If none does, or it does not load.
+pub fn graph_for(folder: &Path) -> Graph {
+    let architecture = config(folder)["architectures"][0].as_str().expect("an architecture").to_owned();
     let graphs = trefoil::graphs::GRAPH_SOURCES.iter();
     let mut loaded = graphs.map(|(name, text)| trefoil_ir::load::load(name, text).expect("a graph that loads"));
     loaded.find(|graph| graph.serves.contains(&architecture)).expect("a graph that serves the model")

@@ -170,7 +170,8 @@ fn weight(weight: &Weight, names: Names<'_>) -> String {
     let block = weight.block.map_or_else(String::new, |block| format!(" of {}", names.block(block)));
     let pieces = weight.pieces.iter().map(|piece| {
         let tied = piece.tied.as_ref().map_or_else(String::new, |tied| format!(" or {tied:?}"));
-        let own = (piece.columns != weight.columns).then(|| format!(", {}", piece.columns)).unwrap_or_default();
+        let has_own = piece.columns != weight.columns;
+        let own = if has_own { format!(", {}", piece.columns) } else { String::new() };
         format!("{:?}[{}{own}]{tied}", piece.tensor, piece.rows)
     });
     let pieces: Vec<_> = pieces.collect();

@@ -7,8 +7,6 @@ use serde_json::Value;
 use trefoil::registry::PLAN_SOURCES;
 use trefoil_ir::bind::{Bound, bind};
 use trefoil_ir::graph::{Graph, Literal};
-use trefoil_ir::ids::BlockId;
-use trefoil_ir::op::Op;
 
 use crate::args::CheckArgs;
 use crate::exit::{Exit, OrExit, Outcome};
@@ -63,53 +61,15 @@ fn print_sizes(graph: &Graph, bound: &Bound) {
     let list = |pairs: Vec<String>| pairs.join(", ");
     println!("sizes: {}", list(bound.dims.iter().map(|(name, size)| format!("{name} {size}")).collect()));
     println!("settings: {}", list(bound.params.iter().map(|(name, value)| format!("{name} {value}")).collect()));
-    let num_parameters: u64 = graph
-        .weights
-        .values()
-        .map(|weight| {
-            let rows = bound.size(&weight.rows()).unwrap_or(0);
-            let experts = weight.experts.as_ref().map_or(1, |experts| bound.size(experts).unwrap_or(0));
-            experts * rows * bound.size(&weight.columns).unwrap_or(0) * num_layers(graph, bound, weight.block)
-        })
-        .sum();
+    let num_parameters = bound.num_parameters(graph);
     let kv_elements: u64 = graph
         .caches
         .values()
         .map(|cache| {
             let elements = bound.size(&cache.kv_heads.times(&cache.head)).unwrap_or(0);
-            2 * elements * num_layers(graph, bound, Some(cache.block))
+            2 * elements * bound.num_layers(graph, Some(cache.block))
         })
         .sum();
     println!("parameters: {num_parameters} with every tensor stored apart; {} bytes in 16 bits", 2 * num_parameters);
     println!("KV cache: {kv_elements} elements per token; {} bytes in 16 bits", 2 * kv_elements);
-}
-
-/// How many layers have the text of `block`; 1 for the main body.
-fn num_layers(graph: &Graph, bound: &Bound, block: Option<BlockId>) -> u64 {
-    let Some(block) = block else { return 1 };
-    let repeats = graph.nodes.iter().filter_map(|node| match &node.op {
-        Op::Repeat { blocks, times, .. } => Some((blocks, bound.size(times).unwrap_or(0))),
-        Op::Embed { .. }
-        | Op::RmsNorm { .. }
-        | Op::Linear { .. }
-        | Op::Rope { .. }
-        | Op::Attention { .. }
-        | Op::Add { .. }
-        | Op::GatedMul { .. }
-        | Op::Route { .. }
-        | Op::ExpertLinear { .. }
-        | Op::Combine { .. }
-        | Op::Rows { .. }
-        | Op::KvWrite { .. }
-        | Op::DecodeAttention { .. }
-        | Op::PrefillAttention { .. }
-        | Op::Columns { .. }
-        | Op::AddRmsNorm { .. }
-        | Op::AllReduce { .. }
-        | Op::AllGather { .. } => None,
-    });
-    let of_one = |(blocks, times): (&Vec<BlockId>, u64)| {
-        (0..times).filter(|turn| blocks[(*turn as usize) % blocks.len()] == block).count() as u64
-    };
-    repeats.map(of_one).sum()
 }

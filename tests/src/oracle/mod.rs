@@ -193,7 +193,7 @@ impl<'a> Oracle<'a> {
 }
 
 /// The value at a dotted path of a configuration; null counts as absent.
-fn literal(config: &Value, key: &str) -> Option<Literal> {
+pub fn literal(config: &Value, key: &str) -> Option<Literal> {
     match key.split('.').try_fold(config, |value, key| value.get(key))? {
         Value::Bool(value) => Some(Literal::Bool(*value)),
         Value::Number(value) => value.as_f64().map(Literal::Number),
