@@ -83,9 +83,13 @@ fn divide_weights(graph: &mut Graph, divided: &[String]) {
     for weight in graph.weights.values_mut() {
         let has = |dim: &Dim| sizes::has(dim, divided);
         weight.part = match weight.role {
-            WeightRole::Matrix | WeightRole::Table if has(&weight.rows()) => Part::Rows,
-            WeightRole::Matrix | WeightRole::Table | WeightRole::Vector if has(&weight.columns) => Part::Columns,
-            WeightRole::Matrix | WeightRole::Table | WeightRole::Vector => Part::Whole,
+            WeightRole::Matrix | WeightRole::Experts | WeightRole::Table if has(&weight.rows()) => Part::Rows,
+            WeightRole::Matrix | WeightRole::Experts | WeightRole::Table | WeightRole::Vector
+                if has(&weight.columns) =>
+            {
+                Part::Columns
+            }
+            WeightRole::Matrix | WeightRole::Experts | WeightRole::Table | WeightRole::Vector => Part::Whole,
         };
     }
 }

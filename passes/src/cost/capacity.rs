@@ -4,8 +4,6 @@ use std::fmt;
 
 use trefoil_ir::bind::Bound;
 use trefoil_ir::graph::{Cache, Graph, Weight};
-use trefoil_ir::ids::BlockId;
-use trefoil_ir::op::Op;
 
 use super::Workload;
 use crate::profile::Profile;
@@ -62,11 +60,11 @@ impl Footprint {
     /// lets tensors that may be tied share their memory.
     pub fn of(graph: &Graph, bound: &Bound, profile: &Profile, ties: bool) -> Self {
         let stored = |weight: &Weight| if ties { own_elements(weight, bound) } else { elements(weight, bound) };
-        let of_all = |weight: &Weight| (num_layers(graph, bound, weight.block) * stored(weight)) as f64;
+        let of_all = |weight: &Weight| (bound.num_layers(graph, weight.block) * stored(weight)) as f64;
         let parameters: f64 = graph.weights.values().map(of_all).sum();
         let kept = |cache: &Cache| {
             let heads = bound.size(&cache.kv_heads.times(&cache.head)).unwrap_or_default();
-            (2 * heads * num_layers(graph, bound, Some(cache.block))) as f64
+            (2 * heads * bound.num_layers(graph, Some(cache.block))) as f64
         };
         let kv_heads = graph.caches.values().filter_map(|cache| bound.size(&cache.kv_heads));
         let kv_elements: f64 = graph.caches.values().map(kept).sum();
@@ -119,23 +117,6 @@ impl Footprint {
             most_ranks: self.most_ranks,
         }
     }
-}
-
-/// How many layers have the text of `block`; 1 for the main body.
-pub fn num_layers(graph: &Graph, bound: &Bound, block: Option<BlockId>) -> u64 {
-    let Some(block) = block else { return 1 };
-    let of_one = |(blocks, times): (&[BlockId], u64)| {
-        let turns = blocks.iter().cycle().take(times as usize);
-        turns.filter(|turn| **turn == block).count() as u64
-    };
-    repeats(graph, bound).map(of_one).sum()
-}
-
-fn repeats<'a>(graph: &'a Graph, bound: &'a Bound) -> impl Iterator<Item = (&'a [BlockId], u64)> {
-    graph.nodes.iter().filter_map(|node| {
-        let Op::Repeat { blocks, times, .. } = &node.op else { return None };
-        Some((blocks.as_slice(), bound.size(times).unwrap_or_default()))
-    })
 }
 
 fn elements(weight: &Weight, bound: &Bound) -> u64 {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use safetensors::Dtype;
 use trefoil_kernels::cpu::SourceType;
 
-use super::layout::{Entry, Layout, layers, name_in_layer};
+use super::layout::{Entry, Layout, ResolvedPiece, places};
 use super::shards::{Shards, Tensor};
 use super::{WeightFault, WeightsError};
 use crate::model::WeightSpec;
@@ -35,7 +35,7 @@ pub(super) fn source_type(dtype: Dtype) -> Option<SourceType> {
 fn unused(shards: &Shards, layout: &Layout, specs: &[WeightSpec]) -> Vec<String> {
     let used = layout.entries.iter().flat_map(|entry| &entry.pieces).map(|piece| piece.tensor.clone());
     let named = specs.iter().flat_map(|spec| {
-        spec.pieces.iter().flat_map(move |piece| layers(spec).map(move |layer| name_in_layer(&piece.tensor, layer)))
+        spec.pieces.iter().flat_map(move |piece| places(spec).map(move |place| place.name(&piece.tensor)))
     });
     let known: BTreeSet<String> = used.chain(named).collect();
     let is_unused = |name: &&str| !known.contains(*name) && !HARMLESS.iter().any(|end| name.ends_with(end));
@@ -51,37 +51,17 @@ fn entry_faults(shards: &Shards, entry: &Entry, unused: &[String]) -> Vec<Weight
                 tensor: piece.tensor.clone(),
                 similar: most_similar(&piece.tensor, unused.iter().map(String::as_str)).map(str::to_owned),
             }),
-            Some(tensor) => found.push((piece.tensor.as_str(), tensor, expected_shape(entry, piece.rows, tensor))),
+            Some(tensor) => found.push((piece.tensor.as_str(), tensor, expected_shape(entry, piece))),
         }
     }
-    faults.extend(vector_length_fault(shards, entry, &found));
     for (name, tensor, expected) in found {
         faults.extend(tensor_faults(shards, name, tensor, expected));
     }
     faults
 }
 
-/// Several vectors in a row (the biases of fused projections) are free to divide the length among them; that each has
-/// one axis is all that can be asked of one of them.
-fn expected_shape(entry: &Entry, rows: usize, tensor: &Tensor) -> Vec<usize> {
-    match (entry.is_vector, entry.pieces.len()) {
-        (false, _) => vec![rows, entry.columns],
-        (true, 1) => vec![entry.columns],
-        (true, _) => vec![tensor.shape.iter().product()],
-    }
-}
-
-/// Whether the parts of a vector add up to its length.
-fn vector_length_fault(shards: &Shards, entry: &Entry, found: &[(&str, &Tensor, Vec<usize>)]) -> Option<WeightFault> {
-    let is_whole = entry.is_vector && entry.pieces.len() > 1 && found.len() == entry.pieces.len();
-    let length: usize = found.iter().flat_map(|(_, _, shape)| shape).sum();
-    let (name, tensor, _) = found.first().filter(|_| is_whole && length != entry.columns)?;
-    Some(WeightFault::Shape {
-        tensor: format!("{name} and {} more, joined", found.len() - 1),
-        file: shards.files[tensor.shard].name.clone(),
-        found: vec![length],
-        expected: vec![entry.columns],
-    })
+fn expected_shape(entry: &Entry, piece: &ResolvedPiece) -> Vec<usize> {
+    if entry.is_vector { vec![piece.columns] } else { vec![piece.rows, piece.columns] }
 }
 
 fn tensor_faults(shards: &Shards, name: &str, tensor: &Tensor, expected: Vec<usize>) -> Vec<WeightFault> {

@@ -5,6 +5,7 @@
 //! meaning and a device by its results. It shares no arithmetic with the kernels.
 
 mod arithmetic;
+mod experts;
 mod matrix;
 mod tensors;
 
@@ -101,6 +102,16 @@ impl<'a> Oracle<'a> {
             Op::GatedMul { gate, up, by } => {
                 vec![value(gate).zip(value(up), |gate, up| arithmetic::activate(*by, gate) * up)]
             }
+            Op::Route { x, top_k, scoring, renormalize } => {
+                experts::route(value(x), self.size(top_k), *scoring, *renormalize).into()
+            }
+            Op::ExpertLinear { x, experts, weight } => {
+                let count = self.graph.weights[*weight].experts.as_ref().expect("a weight that counts its experts");
+                let numbers = 0..self.size(count);
+                let weights: Vec<_> = numbers.map(|expert| self.weight_of(*weight, state, expert)).collect();
+                vec![experts::product(value(x), value(experts), &weights)]
+            }
+            Op::Combine { x, shares } => vec![experts::combine(value(x), value(shares))],
             Op::Rows { x, at } => vec![value(x).rows_at(&value(at).column(0))],
             Op::Repeat { blocks, times, with } => vec![self.repeat(blocks, self.size(times), *with, state)],
             Op::KvWrite { k, v, cache } => {
@@ -160,13 +171,18 @@ impl<'a> Oracle<'a> {
     }
 
     fn weight(&self, weight: WeightId, state: &State) -> Matrix {
+        self.weight_of(weight, state, 0)
+    }
+
+    fn weight_of(&self, weight: WeightId, state: &State, expert: usize) -> Matrix {
         let Weight { pieces, columns, .. } = &self.graph.weights[weight];
-        let layer = state.layer.to_string();
+        let (layer, expert) = (state.layer.to_string(), expert.to_string());
+        let in_place = |name: &str| name.replace("{layer}", &layer).replace("{expert}", &expert);
         let stacked: Vec<f64> = pieces
             .iter()
             .flat_map(|piece| {
-                let own = piece.tensor.replace("{layer}", &layer);
-                let tied = piece.tied.as_ref().map(|tied| tied.replace("{layer}", &layer));
+                let own = in_place(&piece.tensor);
+                let tied = piece.tied.as_deref().map(in_place);
                 let name = tied.filter(|_| self.tied || !self.tensors.has(&own)).unwrap_or(own);
                 self.tensors.get(&name).to_vec()
             })
@@ -177,7 +193,7 @@ impl<'a> Oracle<'a> {
 }
 
 /// The value at a dotted path of a configuration; null counts as absent.
-fn literal(config: &Value, key: &str) -> Option<Literal> {
+pub fn literal(config: &Value, key: &str) -> Option<Literal> {
     match key.split('.').try_fold(config, |value, key| value.get(key))? {
         Value::Bool(value) => Some(Literal::Bool(*value)),
         Value::Number(value) => value.as_f64().map(Literal::Number),
