@@ -46,11 +46,8 @@ impl Bound {
 
     /// How many parameters the weights of the graph have, every tensor stored apart.
     pub fn num_parameters(&self, graph: &Graph) -> u64 {
-        let of_one = |weight: &Weight| {
-            let matrix = weight.rows().times(&weight.columns);
-            let all = weight.experts.as_ref().map_or(matrix.clone(), |experts| experts.times(&matrix));
-            self.size(&all).unwrap_or(0) * self.num_layers(graph, weight.block)
-        };
+        let of_one =
+            |weight: &Weight| self.size(&weight.elements()).unwrap_or(0) * self.num_layers(graph, weight.block);
         graph.weights.values().map(of_one).sum()
     }
 }

@@ -135,6 +135,12 @@ impl Weight {
             WeightRole::Vector => Dim::constant(1),
         }
     }
+
+    /// Its elements, those of all experts.
+    pub fn elements(&self) -> Dim {
+        let matrix = self.rows().times(&self.columns);
+        self.experts.as_ref().map_or(matrix.clone(), |experts| experts.times(&matrix))
+    }
 }
 
 /// How operators read a weight.
