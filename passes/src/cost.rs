@@ -19,6 +19,8 @@
 mod capacity;
 mod mix;
 mod model;
+#[cfg(test)]
+mod tests;
 
 use trefoil_ir::dim::Dim;
 use trefoil_ir::graph::Graph;
