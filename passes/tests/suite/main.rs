@@ -3,6 +3,7 @@
 
 mod cases;
 mod files;
+mod guide;
 mod random;
 mod shipped;
 mod simulate;

@@ -5,6 +5,7 @@
 mod analysis;
 mod cases;
 mod comparison;
+mod plans;
 mod published;
 mod subject;
 
@@ -26,7 +27,14 @@ type Section = fn() -> anyhow::Result<String>;
 
 /// All sections, in order.
 fn sections() -> Vec<Section> {
-    vec![analysis::table_2_section, analysis::figure_2_section, analysis::figure_3_section]
+    vec![
+        analysis::table_2_section,
+        analysis::figure_2_section,
+        analysis::figure_3_section,
+        plans::ablation_section,
+        plans::throughput_section,
+        plans::rewrite_section,
+    ]
 }
 
 /// Runs the command.
@@ -37,7 +45,10 @@ pub(crate) fn run(args: &PaperArgs) -> Outcome {
     let sections = sections().into_iter().map(|section| section()).collect::<anyhow::Result<Vec<_>>>()?;
     let text = format!("{TITLE}\n{}", sections.join("\n"));
     match &args.out {
-        Some(path) => std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?,
+        Some(path) => {
+            std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+            plans::write_figures(path)?;
+        }
         None => print!("{text}"),
     }
     Ok(())

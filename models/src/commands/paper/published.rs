@@ -111,3 +111,45 @@ pub(super) const FIGURE_3: &[FigureRow<6>] = &[
     FigureRow { model: "llama-2-70b", ranks: 8, values: [0.07, 0.09, 0.11, 0.18, 0.20, 0.32] },
     FigureRow { model: "qwen2-72b", ranks: 8, values: [0.07, 0.09, 0.11, 0.18, 0.20, 0.31] },
 ];
+
+/// Figure 9: tokens per second per GPU, LLaMA-2-70B on eight A100: without overlap, with nano-batches alone, and whole.
+pub(super) const FIGURE_9: [(&str, [f64; 3]); 4] = [
+    ("512-0", [1273.0, 1171.0, 1446.0]),
+    ("512-512", [1106.0, 982.0, 1323.0]),
+    ("1024-512", [1092.0, 958.0, 1291.0]),
+    ("512-1024", [1048.0, 952.0, 1277.0]),
+];
+
+/// Figure 7: tokens per second per GPU of NanoFlow, LLaMA-2-70B on eight A100.
+pub(super) const FIGURE_7: [(&str, f64); 6] = [
+    ("512-512", 1286.0),
+    ("1024-512", 1263.0),
+    ("512-1024", 1212.0),
+    ("Splitwise", 1259.0),
+    ("LMSYS", 1247.0),
+    ("ShareGPT", 1272.0),
+];
+
+/// Figure 11: tokens per second per GPU of NanoFlow with prompts of 1024 tokens and outputs of 512.
+pub(super) const FIGURE_11: [(&str, f64); 5] = [
+    ("LLaMA-3-70B, 8 GPUs", 1306.0),
+    ("Qwen2-72B, 8 GPUs", 1213.0),
+    ("DeepSeek-67B, 8 GPUs", 1147.0),
+    ("Mixtral 8x7B, 8 GPUs", 5188.0),
+    ("LLaMA-3-8B, 1 GPU", 12_756.0),
+];
+
+/// The rewrite's plan for a 70B on four H200 (70B_search_result_reverse_v3.json): node, rows, and milliseconds at nearly
+/// all units.
+pub(super) const REWRITE_TIMES: [(&str, &str, [f64; 2]); 4] = [
+    ("KQV", "qkv", [0.043, 0.097]),
+    ("O", "o", [0.040, 0.088]),
+    ("UG", "gate_up", [0.195, 0.473]),
+    ("D", "down", [0.116, 0.250]),
+];
+
+/// The rewrite's decode attention of 640 sequences over 1024 tokens, in milliseconds.
+pub(super) const REWRITE_ATTENTION: f64 = 0.186;
+
+/// The rewrite's predicted time of a layer and the sum of its products, in milliseconds.
+pub(super) const REWRITE_LAYER: [f64; 2] = [1.69, 1.68];
