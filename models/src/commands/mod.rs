@@ -9,6 +9,7 @@ mod paper;
 mod search;
 mod serve;
 mod simulate;
+mod simulate_serving;
 
 use crate::args::{Bench, Command};
 use crate::exit::Outcome;
@@ -24,6 +25,7 @@ pub(crate) fn run(command: Command) -> Outcome {
         Command::Dump(args) => dump::run(&args),
         Command::Search(args) => search::run(&args),
         Command::Simulate(args) => simulate::run(&args),
+        Command::SimulateServing(args) => simulate_serving::run(&args),
         Command::Bench { bench: Bench::Throughput(args) } => bench::throughput(&args),
     }
 }
