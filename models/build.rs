@@ -56,11 +56,18 @@ fn library(graphs: &[PathBuf]) -> io::Result<String> {
     let mut text = String::new();
     let mut modules = vec![];
     let mut plan_sources = vec![];
+    let mut own_plans = String::new();
     for graph in graphs {
         let plans = plans_of(graph)?;
         let paths: Vec<_> = plans.iter().map(|plan| format!("{:?}", shown(plan))).collect();
         let _ = writeln!(text, "::trefoil_macro::compile_model!({:?}, plans: [{}]);", shown(graph), paths.join(", "));
-        modules.push(format!("{}::compiled()", trefoil_codegen::module_name(&name(graph))));
+        let texts = plans.iter().map(fs::read_to_string).collect::<io::Result<Vec<_>>>()?;
+        let texts: Vec<_> = texts.iter().map(String::as_str).collect();
+        let names = trefoil_codegen::module_names(&name(graph), &texts);
+        modules.extend(names.iter().map(|name| format!("{name}::compiled()")));
+        for plan in ron_files(&Path::new("plans").join(name(graph)))? {
+            let _ = writeln!(own_plans, "    ({:?}, {:?}),", name(&plan), name(graph));
+        }
         plan_sources.extend(plans.into_iter().filter(|plan| !plan_sources.contains(plan)).collect::<Vec<_>>());
     }
     let _ = writeln!(
@@ -72,6 +79,10 @@ fn library(graphs: &[PathBuf]) -> io::Result<String> {
     );
     text += &sources("GRAPH_SOURCES", "Names and texts of the graphs.", graphs);
     text += &sources("PLAN_SOURCES", "Names and texts of the plans.", &plan_sources);
+    let _ = writeln!(
+        text,
+        "/// Plans that only one graph has, with that graph.\npub const OWN_PLANS: &[(&str, &str)] = &[\n{own_plans}];"
+    );
     let devices = ron_files(Path::new("devices"))?;
     text += &sources("DEVICE_SOURCES", "Names and texts of the device profiles.", &devices);
     Ok(text)

@@ -4,27 +4,27 @@ use proc_macro2::{Literal, TokenStream};
 use quote::{format_ident, quote};
 use syn::Ident;
 use trefoil_ir::dim::{Dim, Expr};
-use trefoil_ir::graph::{self, Cache, Expectation, Graph, Weight, WeightRole};
+use trefoil_ir::graph::{self, Cache, Expectation, Graph, Part, Weight, WeightRole};
 use trefoil_ir::ids::BlockId;
 use trefoil_ir::op::{Op, RopeScaling};
 
-use crate::compile::Compiled;
 use crate::names::{constant, ident, parameter};
+use crate::ranks::Model;
 use crate::sizes::{Kind, can_fail, checked, locals, param, plain, quantity};
 use crate::tables::{Angles, Tables};
 
 /// `bind` and the functions it calls.
-pub(crate) fn functions(compiled: &Compiled, tables: &Tables) -> TokenStream {
-    let bind = bind(compiled, tables);
-    let layers = layers_of_blocks(&compiled.graph);
-    let weights = weights(&compiled.graph, tables);
-    let caches = caches(&compiled.graph, tables);
-    let angles = angles(&compiled.graph, tables);
+pub(crate) fn functions(model: &Model<'_>, tables: &Tables) -> TokenStream {
+    let bind = bind(model, tables);
+    let layers = layers_of_blocks(&model.graph);
+    let weights = weights(&model.graph, tables);
+    let caches = caches(&model.graph, tables);
+    let angles = angles(&model.graph, tables);
     quote!(#bind #layers #weights #caches #angles)
 }
 
-fn bind(compiled: &Compiled, tables: &Tables) -> TokenStream {
-    let graph = &compiled.graph;
+fn bind(model: &Model<'_>, tables: &Tables) -> TokenStream {
+    let graph = &model.graph;
     let name = &graph.name;
     let expects = graph.expects.iter().map(expect);
     let dims = graph.dims.values().filter(|dim| dim.value != Expr::Step).map(|dim| {
@@ -38,7 +38,7 @@ fn bind(compiled: &Compiled, tables: &Tables) -> TokenStream {
         let keep = is_read.then(|| quote!(let #local =));
         quote!(#keep read.setting(param::#number, #value);)
     });
-    let derived = derived_sizes(compiled, tables).into_iter().map(|dim| {
+    let derived = derived_sizes(model, tables).into_iter().map(|dim| {
         let (text, value) = (dim.to_string(), checked(&dim));
         quote!(read.derived(#text, #value);)
     });
@@ -93,14 +93,14 @@ fn expect(expectation: &Expectation) -> TokenStream {
 }
 
 /// The sizes of weights, caches and buffers that some configuration could make impossible.
-fn derived_sizes(compiled: &Compiled, tables: &Tables) -> Vec<Dim> {
+fn derived_sizes(model: &Model<'_>, tables: &Tables) -> Vec<Dim> {
     let weights = tables
         .weights
         .iter()
         .flat_map(|(_, weight)| weight.pieces.iter().map(|piece| &piece.rows).chain([&weight.columns]));
     let caches = tables.caches.iter().flat_map(|(_, cache)| [&cache.kv_heads, &cache.head]);
     let angles = tables.angles.iter().map(|(_, angles)| &angles.head);
-    let schedules = compiled.plans.iter().filter_map(|planned| planned.graph.schedule.as_ref());
+    let schedules = model.plans.iter().filter_map(|planned| planned.graph.schedule.as_ref());
     let buffers = schedules.clone().flat_map(|schedule| schedule.buffers.values().flat_map(|buffer| &buffer.columns));
     let homes = schedules.flat_map(|schedule| schedule.homes.values().flatten().map(|home| &home.columns));
     let mut fallible = vec![];
@@ -201,7 +201,20 @@ fn weight_spec(graph: &Graph, weight: &Weight) -> TokenStream {
         let layers = block_layers(graph, block);
         quote!(Some(#layers(dims)))
     });
-    quote!(model::WeightSpec { role: #role, pieces: Vec::from([#(#pieces),*]), columns: #columns, layers: #layers })
+    let part = match weight.part {
+        Part::Whole => quote!(model::Part::Whole),
+        Part::Rows => quote!(model::Part::Rows),
+        Part::Columns => quote!(model::Part::Columns),
+    };
+    quote! {
+        model::WeightSpec {
+            role: #role,
+            pieces: Vec::from([#(#pieces),*]),
+            columns: #columns,
+            layers: #layers,
+            part: #part,
+        }
+    }
 }
 
 fn caches(graph: &Graph, tables: &Tables) -> TokenStream {

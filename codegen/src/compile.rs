@@ -9,21 +9,22 @@ use trefoil_ir::verify::schedule::hazards;
 use trefoil_passes::pipeline::{self, PassError};
 use trefoil_passes::plan::Plan;
 
-use crate::launchable;
+use crate::{launchable, ranks};
 
 /// A graph with a verified launch schedule for each of its plans.
 #[derive(Debug, Clone)]
 pub struct Compiled {
     /// As the porter wrote it.
     pub graph: Graph,
-    /// In the order in which they were given.
+    /// By number of ranks, and then in the order in which they were given. A plan that names no number of ranks stands
+    /// here for every number that some plan names.
     pub plans: Vec<PlannedGraph>,
 }
 
 /// A graph after all passes of one plan.
 #[derive(Debug, Clone)]
 pub struct PlannedGraph {
-    /// The plan.
+    /// The plan, with the number of ranks that the graph is divided among.
     pub plan: Plan,
     /// The graph with its launch schedule.
     pub graph: Graph,
@@ -70,9 +71,25 @@ pub fn compile(name: &str, text: &str, plans: &[(&str, &str)]) -> Result<Compile
         Ok(_) => return Err(Mistakes(mistakes)),
         Err(own) => return Err(Mistakes([own, mistakes].concat())),
     };
-    let (plans, mistakes) =
-        all_or_mistakes(loaded.into_iter().zip(&plans).map(|(plan, file)| schedule(&graph, &source, plan, file)));
-    if mistakes.is_empty() { Ok(Compiled { graph, plans }) } else { Err(Mistakes(mistakes)) }
+    let counts = ranks::counts(&loaded);
+    let for_ranks = |ranks: u32| {
+        let files = loaded.iter().zip(&plans);
+        files.filter_map(move |(plan, file)| Some((ranks::for_ranks(plan, ranks)?, file)))
+    };
+    let jobs = counts.into_iter().flat_map(for_ranks);
+    let (plans, mistakes) = all_or_mistakes(jobs.map(|(plan, file)| schedule(&graph, &source, plan, file)));
+    if mistakes.is_empty() { Ok(Compiled { graph, plans }) } else { Err(Mistakes(without_repeats(mistakes))) }
+}
+
+/// Each mistake once: a plan for several numbers of ranks may make it for each.
+fn without_repeats(mistakes: Vec<RenderedMistake>) -> Vec<RenderedMistake> {
+    let mut once: Vec<RenderedMistake> = vec![];
+    for mistake in mistakes {
+        if !once.contains(&mistake) {
+            once.push(mistake);
+        }
+    }
+    once
 }
 
 fn schedule(

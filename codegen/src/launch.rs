@@ -91,7 +91,11 @@ impl<'a> Body<'a> {
         let (stream, node) = (self.stream(launch.stream), &launch.node);
         let nano = Literal::usize_unsuffixed(launch.nano);
         let layer = if self.in_layer { quote!(Some(layer)) } else { quote!(None) };
-        quote!(on.site(#stream, #node, #nano, #layer))
+        let share = launch.share.map(|share| {
+            let share = Literal::f32_unsuffixed(share);
+            quote!(.with_share(#share))
+        });
+        quote!(on.site(#stream, #node, #nano, #layer) #share)
     }
 
     /// The device's method for an operator, and its arguments.

@@ -2,7 +2,7 @@
 //!
 //! A graph and its plans come in as texts. [`compile`] loads them, runs the passes for each plan, and asks the verifier
 //! whether every schedule is free of races; all mistakes come back together, each drawn under the line it is about.
-//! [`emit`] then writes one module per graph: the numbers of sizes, settings, weights and caches by name; `bind`, which
+//! [`emit`] then writes one module per graph and number of ranks: the numbers of sizes, settings, weights and caches by name; `bind`, which
 //! reads a `config.json`; and for each plan `embed`, `layers` and `head`, in which every launch, record and wait of the
 //! schedule is one statement. [`source`] is the same module as a file one would like to read:
 //!
@@ -48,6 +48,7 @@ mod launchable;
 mod module;
 mod names;
 mod plan;
+mod ranks;
 mod sizes;
 mod tables;
 mod text;
@@ -56,15 +57,11 @@ use proc_macro2::TokenStream;
 
 pub use compile::{Compiled, Mistakes, PlannedGraph, RenderedMistake, compile};
 pub use invocation::Invocation;
+pub use ranks::module_names;
 
-/// The Rust module of a compiled graph.
+/// The Rust modules of a compiled graph: one for each number of ranks.
 pub fn emit(compiled: &Compiled) -> TokenStream {
-    module::module(compiled)
-}
-
-/// The name of the module of the graph `name`.
-pub fn module_name(name: &str) -> String {
-    names::ident(name).to_string()
+    ranks::models(compiled).iter().map(module::module).collect()
 }
 
 /// The module as formatted source text.

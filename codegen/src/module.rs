@@ -1,4 +1,4 @@
-//! The generated module of a graph: numbers by name, `compiled`, `bind`, and a module per plan.
+//! The generated module of a graph for one number of ranks: numbers by name, `compiled`, `bind`, and a module per plan.
 
 use proc_macro2::{Literal, TokenStream};
 use quote::quote;
@@ -6,21 +6,21 @@ use syn::Ident;
 use trefoil_ir::graph::{Definition, Graph};
 use trefoil_ir::ids::{Id, Table};
 
-use crate::compile::Compiled;
 use crate::names::{constant, ident, plan_module};
+use crate::ranks::Model;
 use crate::tables::Tables;
 use crate::{bind, plan};
 
 /// The whole module.
-pub(crate) fn module(compiled: &Compiled) -> TokenStream {
-    let graph = &compiled.graph;
-    let tables = Tables::of(compiled);
+pub(crate) fn module(model: &Model<'_>) -> TokenStream {
+    let graph = &model.graph;
+    let tables = Tables::of(model);
     let name = ident(&graph.name);
-    let doc = format!(" Graph `{}`, compiled with {}.", graph.name, plan_names(compiled).join(", "));
+    let doc = format!(" Graph `{}`, compiled with {}.", graph.name, plan_names(model).join(", "));
     let numbers = numbers(graph, &tables);
-    let entry = entry(compiled);
-    let bind = bind::functions(compiled, &tables);
-    let plans = compiled.plans.iter().map(|planned| plan::module(planned, &tables));
+    let entry = entry(model);
+    let bind = bind::functions(model, &tables);
+    let plans = model.plans.iter().map(|planned| plan::module(planned, &tables));
     quote! {
         #[doc = #doc]
         pub mod #name {
@@ -34,18 +34,20 @@ pub(crate) fn module(compiled: &Compiled) -> TokenStream {
     }
 }
 
-fn plan_names(compiled: &Compiled) -> Vec<String> {
-    compiled.plans.iter().map(|planned| format!("`{}`", planned.plan.name)).collect()
+fn plan_names(model: &Model<'_>) -> Vec<String> {
+    model.plans.iter().map(|planned| format!("`{}`", planned.plan.name)).collect()
 }
 
-fn entry(compiled: &Compiled) -> TokenStream {
-    let (name, serves) = (&compiled.graph.name, &compiled.graph.serves);
-    let plans = compiled.plans.iter().map(|planned| plan_module(&planned.plan.name));
+fn entry(model: &Model<'_>) -> TokenStream {
+    let (name, serves) = (&model.graph.name, &model.graph.serves);
+    let ranks = Literal::u32_unsuffixed(model.ranks);
+    let plans = model.plans.iter().map(|planned| plan_module(&planned.plan.name));
     quote! {
         /// The model, for devices of type `D`.
         pub fn compiled<D: launch::Device>() -> model::CompiledModel<D> {
             model::CompiledModel {
                 name: #name,
+                ranks: #ranks,
                 serves: &[#(#serves),*],
                 bind,
                 plans: const { &[#(#plans::plan()),*] },

@@ -7,6 +7,7 @@ use trefoil_ir::dim::Dim;
 use trefoil_ir::graph::{Graph, Point, Split};
 use trefoil_ir::ids::{BlockId, BufferId, Id, ValueId};
 use trefoil_ir::schedule::{Buffer, BufferRows, Group, Schedule, Step, Stream, Streams};
+use trefoil_passes::plan::Suits;
 
 use crate::compile::PlannedGraph;
 use crate::launch::{Body, PlanNames};
@@ -132,8 +133,8 @@ fn cuts(split: &Split) -> TokenStream {
 
 fn table(planned: &PlannedGraph, schedule: &Schedule, streams: &Streams, names: &PlanNames) -> TokenStream {
     let (name, suits) = (&planned.plan.name, planned.plan.suits);
-    let (min_tokens, min_decode) =
-        (Literal::u32_unsuffixed(suits.min_tokens), Literal::u32_unsuffixed(suits.min_decode));
+    let suits = suits_of(suits);
+    let device = planned.plan.device.as_ref().map_or(quote!(None), |device| quote!(Some(#device)));
     let streams = streams.values().map(stream_spec);
     let num_events = Literal::usize_unsuffixed(schedule.num_events);
     let graph = &planned.graph;
@@ -144,7 +145,8 @@ fn table(planned: &PlannedGraph, schedule: &Schedule, streams: &Streams, names: 
         pub const fn plan<D: launch::Device>() -> model::CompiledPlan<D> {
             model::CompiledPlan {
                 name: #name,
-                suits: model::Suits { min_tokens: #min_tokens, min_decode: #min_decode },
+                suits: #suits,
+                device: #device,
                 streams: &[#(#streams),*],
                 num_events: #num_events,
                 points: &POINTS,
@@ -155,6 +157,24 @@ fn table(planned: &PlannedGraph, schedule: &Schedule, streams: &Streams, names: 
                 layers,
                 head,
             }
+        }
+    }
+}
+
+fn suits_of(suits: Suits) -> TokenStream {
+    let Suits { min_tokens, min_decode, max_tokens, max_decode } = suits;
+    let (min_tokens, min_decode) = (Literal::u32_unsuffixed(min_tokens), Literal::u32_unsuffixed(min_decode));
+    let most = |most: Option<u32>| {
+        let most = most.map(Literal::u32_unsuffixed);
+        most.map_or(quote!(None), |most| quote!(Some(#most)))
+    };
+    let (max_tokens, max_decode) = (most(max_tokens), most(max_decode));
+    quote! {
+        model::Suits {
+            min_tokens: #min_tokens,
+            min_decode: #min_decode,
+            max_tokens: #max_tokens,
+            max_decode: #max_decode,
         }
     }
 }

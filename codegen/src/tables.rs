@@ -9,8 +9,8 @@ use trefoil_ir::graph::{Cache, Graph, Weight};
 use trefoil_ir::ids::{CacheId, ParamId, WeightId};
 use trefoil_ir::op::{Op, RopeScaling};
 
-use crate::compile::Compiled;
 use crate::names::{constant, distinct};
+use crate::ranks::Model;
 use crate::text::launches;
 
 /// A table of rotary angles.
@@ -30,9 +30,9 @@ pub(crate) struct Tables {
 
 impl Tables {
     /// What the launches of all plans read.
-    pub(crate) fn of(compiled: &Compiled) -> Self {
+    pub(crate) fn of(model: &Model<'_>) -> Self {
         let (mut weights, mut caches, mut angles) = (vec![], vec![], vec![]);
-        for graph in compiled.plans.iter().map(|planned| &planned.graph) {
+        for graph in model.plans.iter().map(|planned| &planned.graph) {
             for op in launches(graph).map(|launch| &launch.op) {
                 op.weights().into_iter().for_each(|weight| add(&mut weights, &graph.weights[weight], same_weight));
                 cache_of(op).into_iter().for_each(|cache| add(&mut caches, &graph.caches[cache], same_cache));
@@ -42,7 +42,7 @@ impl Tables {
         Self {
             weights: named(weights, short_name),
             caches: named(caches, |cache| cache.name.clone()),
-            angles: named(angles, |angles| format!("{}_angles", compiled.graph.params[angles.theta].name)),
+            angles: named(angles, |angles| format!("{}_angles", model.graph.params[angles.theta].name)),
         }
     }
 
@@ -79,7 +79,7 @@ fn named<T>(entries: Vec<T>, name: impl Fn(&T) -> String) -> Vec<(Ident, T)> {
 }
 
 fn same_weight(a: &Weight, b: &Weight) -> bool {
-    let what = |weight: &Weight| (weight.role, weight.columns.clone(), weight.block);
+    let what = |weight: &Weight| (weight.role, weight.columns.clone(), weight.block, weight.part);
     what(a) == what(b) && a.pieces == b.pieces
 }
 

@@ -50,6 +50,8 @@ pub(crate) enum Command {
     Dump(DumpArgs),
     /// Find a plan for a model on a device under a workload
     Search(SearchArgs),
+    /// Tell which plan serves which batch, by what rule, and what it is predicted to win
+    Explain(ExplainArgs),
     /// Run one step of a plan on a device profile: its time, what it uses, and a picture of it
     Simulate(SimulateArgs),
     /// Replay requests through the batcher on a device profile: throughput, latencies, and what ran when
@@ -244,6 +246,15 @@ pub(crate) struct AnalyzeArgs {
     /// Write the result to a file, as JSON
     #[arg(long, env = "TREFOIL_OUTPUT_JSON", value_name = "FILE")]
     pub(crate) output_json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    #[command(flatten)]
+    pub(crate) study: StudyArgs,
+    /// File of a plan to consider beside those that are compiled in; may be given several times
+    #[arg(long, env = "TREFOIL_PLAN", value_name = "FILE", value_delimiter = ',')]
+    pub(crate) plan: Vec<String>,
 }
 
 #[derive(Debug, Args)]

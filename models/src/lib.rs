@@ -3,7 +3,8 @@
 //! `build.rs` lists the folders, `compile_model!` turns each graph into a module of [`graphs`], and [`registry`] finds the
 //! one that serves a checkpoint. To serve another architecture, put a graph into `graphs/` and build; to give all
 //! models another plan, put it into `plans/`; to give one to `llama` alone, put it into `plans/llama/`. No Rust is
-//! written for any of these.
+//! written for any of these. A plan for eight ranks makes a model of its own out of its graph, `llama_tp8`, that has the
+//! plans for any number of ranks too.
 //!
 //! ```
 //! use trefoil::registry;
@@ -15,7 +16,7 @@
 //!
 //! Invariants:
 //! - A graph whose schedules are not proven free of races does not build.
-//! - No two graphs serve the same architecture.
+//! - No two graphs serve the same architecture; of the models of a graph, a checkpoint is served by that for one rank.
 //! - The first plan of every model is the sequential one.
 //!
 //! This library knows nothing of kernels, requests or sequences. The `trefoil` binary beside it puts compiled models,

@@ -5,7 +5,7 @@ use trefoil_runtime::checkpoint::{CheckpointError, Config};
 use trefoil_runtime::launch::Device;
 use trefoil_runtime::model::CompiledModel;
 
-pub use crate::graphs::{DEVICE_SOURCES, GRAPH_SOURCES, PLAN_SOURCES, all};
+pub use crate::graphs::{DEVICE_SOURCES, GRAPH_SOURCES, OWN_PLANS, PLAN_SOURCES, all};
 
 /// Why no compiled model serves a checkpoint.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +44,14 @@ fn did_you_mean(nearest: Option<&str>) -> String {
     nearest.map(|nearest| format!(" (did you mean {nearest}?)")).unwrap_or_default()
 }
 
-/// The compiled model for a checkpoint: that of the graph named, or else the one that serves the first of the
+/// Names and texts of the plans that a graph is compiled with, in order; of those for all graphs where it is not
+/// compiled in.
+pub fn plans_of(graph: &str) -> Vec<(&'static str, &'static str)> {
+    let is_of_another = |plan: &str| OWN_PLANS.iter().any(|(own, of)| *own == plan && *of != graph);
+    PLAN_SOURCES.iter().copied().filter(|(name, _)| !is_of_another(name)).collect()
+}
+
+/// The compiled model for a checkpoint: that of the name, or else the one for one rank that serves the first of the
 /// configuration's `architectures` that any graph serves. No two graphs serve the same architecture.
 ///
 /// # Errors
@@ -69,11 +76,14 @@ fn by_name<D: Device>(name: &str) -> Result<CompiledModel<D>, RegistryError> {
 
 fn by_architecture<D: Device>(architectures: &[&str]) -> Result<CompiledModel<D>, RegistryError> {
     let mut models = all::<D>();
-    let serves = |architecture: &&str| models.iter().position(|model| model.serves.contains(architecture));
+    let is_alone = |model: &CompiledModel<D>| model.ranks == 1;
+    let serves =
+        |architecture: &&str| models.iter().position(|model| is_alone(model) && model.serves.contains(architecture));
     if let Some(found) = architectures.iter().find_map(serves) {
         return Ok(models.swap_remove(found));
     }
-    let served: Vec<_> = models.iter().flat_map(|model| model.serves).copied().collect();
+    let served: Vec<_> =
+        models.iter().filter(|model| is_alone(model)).flat_map(|model| model.serves).copied().collect();
     let nearest = architectures.iter().find_map(|architecture| meant(architecture, &served)).map(str::to_owned);
     let architectures = architectures.iter().map(|&name| name.to_owned()).collect();
     Err(RegistryError::UnknownArchitecture { architectures, served, nearest })

@@ -15,7 +15,7 @@ use trefoil_runtime::device::cpu::CpuDevice;
 use trefoil_runtime::engine::{Engine, EngineConfig, EngineHandle};
 use trefoil_runtime::model::{BoundModel, CompiledModel};
 use trefoil_runtime::trace::Trace;
-use trefoil_runtime::weights::{self, LoadOptions, WeightDtype, Weights};
+use trefoil_runtime::weights::{self, LoadOptions, Rank, WeightDtype, Weights};
 
 use crate::args::{Dtype, ModelArgs};
 use crate::exit::{CommandError, Exit, OrExit, Outcome};
@@ -134,6 +134,7 @@ fn bind(config: &Config, args: &ModelArgs) -> Result<(CompiledModel<CpuDevice>, 
 
 fn load_options<'a>(args: &ModelArgs, config: &Config, progress: &'a (dyn Fn(u64, u64) + Sync)) -> LoadOptions<'a> {
     LoadOptions {
+        rank: Rank::ALONE,
         tied: config.get("tie_word_embeddings").and_then(|tied| tied.as_bool()).unwrap_or(false),
         dtype: match args.dtype {
             Dtype::Auto => WeightDtype::Auto,
@@ -159,7 +160,10 @@ fn hold(
     let executor =
         CompiledExecutor::new(model, bound, weights, &options(args, config), trace.clone()).map_err(|error| {
             let exit = match error {
-                ExecutorError::Limit { .. } | ExecutorError::UnknownPlan { .. } => Exit::Usage,
+                ExecutorError::Limit { .. }
+                | ExecutorError::UnknownPlan { .. }
+                | ExecutorError::OtherDevice { .. }
+                | ExecutorError::Sharded { .. } => Exit::Usage,
                 ExecutorError::NoRoomForPages { .. } | ExecutorError::OutOfMemory => Exit::DoesNotFit,
                 ExecutorError::Thread(_) => Exit::Device,
             };

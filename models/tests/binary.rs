@@ -252,6 +252,36 @@ fn a_plan_is_simulated_on_a_device_profile() {
 }
 
 #[test]
+fn plans_are_explained_batch_by_batch() {
+    let folder = Folder::new("explain");
+    let config = folder.file("config.json", &large_config().to_string());
+    let overlap = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("plans/overlap-2.ron"));
+    let overlap = overlap.expect("the shipped plan");
+    let small = "suits: (min_tokens: 256, max_tokens: 1024, min_decode: 32)";
+    let own = overlap.replace("suits: (min_tokens: 2048, min_decode: 512)", small);
+    assert_ne!(own, overlap);
+    let own = folder.file("own.ron", &own);
+    let elsewhere = folder.file("elsewhere.ron", &overlap.replace("order:", "device: \"h200-141g\", ranks: 8, order:"));
+    let files = ["--plan", &own, "--plan", &elsewhere];
+    let arguments = ["explain", "llama", "--config", &config, "--device", "a100-80g-x8", "--workload", "512:1024"];
+    let said = done(&[&arguments[..], &files].concat());
+    let line = |start: &str| {
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        said.lines()
+            .map(words)
+            .find(|line| line.starts_with(start))
+            .unwrap_or_else(|| panic!("{start} is not in {said}"))
+    };
+    assert_eq!(line("own"), "own 256 to 1024 tokens, at least 32 decode rows");
+    assert_eq!(line("not here: elsewhere"), "not here: elsewhere is for 8 × h200-141g");
+    assert_eq!(line("128 "), "128 sequential sequential sequential sequential sequential");
+    let at_256 = line("256 sequential");
+    assert_eq!(at_256.matches("own ").count(), 4, "{at_256}");
+    assert_eq!(at_256.matches(" %").count(), 4, "{at_256}");
+    assert!(line("1024 ").ends_with(" -"), "more sequences than memory holds: {said}");
+}
+
+#[test]
 fn a_batch_that_memory_cannot_hold_is_refused_with_the_most_that_fits() {
     let folder = Folder::new("capacity");
     let config = folder.file("config.json", &large_config().to_string());

@@ -19,6 +19,11 @@
 //! A rule for a node wins over one for its operator, and that over `"*"`. A plan applies to any graph, so it may speak
 //! of operators that a graph lacks; a node that a graph lacks is a mistake.
 //!
+//! `device` names a profile. A device runs the plans that name none and those for a profile of its kind, which the
+//! profile's name begins with: the CPU takes `cpu-local`, and `h200-141g` is not for it.
+//!
+//! `ranks` makes a model of its own out of graph and plan, and such a model has every plan that names no ranks too.
+//!
 //! | code | mistake |
 //! |---|---|
 //! | T1001 | the file is not a plan: not RON, or a field that is missing, unknown or of another kind |

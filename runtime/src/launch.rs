@@ -53,7 +53,7 @@ pub struct StreamSpec {
 }
 
 /// Where a launch stands in the schedule: for its queue, for traces and for error messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Site {
     /// The stream it goes to.
     pub stream: StreamId,
@@ -63,6 +63,15 @@ pub struct Site {
     pub nano: u8,
     /// The layer, `None` outside the layers.
     pub layer: Option<u16>,
+    /// Its part of the device, in (0, 1]; `None` for its stream's.
+    pub share: Option<f32>,
+}
+
+impl Site {
+    /// The site of a launch that takes this part of the device.
+    pub fn with_share(self, share: f32) -> Self {
+        Self { share: Some(share), ..self }
+    }
 }
 
 impl fmt::Display for Site {
@@ -436,7 +445,7 @@ pub struct Launcher<'a, D> {
 impl<D: Device> Launcher<'_, D> {
     /// The site of a launch.
     pub fn site(&self, stream: usize, node: &'static str, nano: u8, layer: Option<usize>) -> Site {
-        Site { stream: self.streams[stream], node, nano, layer: layer.map(|layer| layer as u16) }
+        Site { stream: self.streams[stream], node, nano, layer: layer.map(|layer| layer as u16), share: None }
     }
 
     /// A column window of some rows of the plan's buffer number `buffer`.

@@ -4,6 +4,7 @@
 //! reads the sizes from `config.json` and gives back everything that depends on them as a [`BoundModel`].
 
 mod binding;
+mod suits;
 
 use std::ops::Range;
 
@@ -11,11 +12,14 @@ use crate::checkpoint::Config;
 use crate::launch::{Device, Launcher, Point, StreamSpec};
 
 pub use binding::{Binding, Definition, Literal, MAX_SIZE, Number, Quantity, Setting, Size};
+pub use suits::{Suits, choose};
 
 /// What `compile_model!` makes of a graph and its plans, for devices of type `D`.
 pub struct CompiledModel<D: Device> {
     /// The graph's file name without its ending.
     pub name: &'static str,
+    /// How many ranks run it together; each holds its part of the weights and caches.
+    pub ranks: u32,
     /// The `architectures` of `config.json` that this graph serves.
     pub serves: &'static [&'static str],
     /// Reads sizes and settings from a checkpoint's configuration; all faults at once.
@@ -30,6 +34,8 @@ pub struct CompiledPlan<D: Device> {
     pub name: &'static str,
     /// When the plan is meant to be taken.
     pub suits: Suits,
+    /// The profile of the device it is made for; `None` for any.
+    pub device: Option<&'static str>,
     /// Its streams, in the numbering of the generated code.
     pub streams: &'static [StreamSpec],
     /// How many events it uses.
@@ -48,15 +54,6 @@ pub struct CompiledPlan<D: Device> {
     pub layers: fn(&Launcher<'_, D>, &BoundModel, Range<usize>),
     /// From the last layer's output to the logits.
     pub head: fn(&Launcher<'_, D>, &BoundModel),
-}
-
-/// The mix of rows a plan is made for; a step takes the first plan, from the last one backwards, that suits it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Suits {
-    /// At least this many rows in all.
-    pub min_tokens: u32,
-    /// At least this many decode rows.
-    pub min_decode: u32,
 }
 
 /// A model's sizes and tables at one checkpoint's configuration.
@@ -89,6 +86,20 @@ pub struct WeightSpec {
     pub columns: usize,
     /// The layers that have one, `None` for a weight of the whole model.
     pub layers: Option<Vec<usize>>,
+    /// What a rank holds of the tensors; rows and columns are those it holds.
+    pub part: Part,
+}
+
+/// What one of several ranks holds of a tensor. Rank `r` of `n` has the `r`-th of `n` equal stretches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Part {
+    /// All of it.
+    #[default]
+    Whole,
+    /// A stretch of its rows.
+    Rows,
+    /// A stretch of its columns; of a vector, of its elements.
+    Columns,
 }
 
 /// How the operators read a weight.

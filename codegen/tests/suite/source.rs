@@ -1,7 +1,7 @@
 //! The emitted Rust.
 
 use super::{LLAMA, OVERLAP, PATTERN, SEQUENTIAL};
-use trefoil_codegen::{compile, emit, source};
+use trefoil_codegen::{compile, emit, module_names, source};
 
 #[test]
 fn llama_with_both_plans() {
@@ -51,4 +51,17 @@ fn names_that_would_clash_are_told_apart() {
     for part in ["pub mod type_ {", "let layer_ = bound.dims[dim::LAYER];", "if layer < layer_ {"] {
         assert!(text.contains(part), "`{part}` is not in\n{text}");
     }
+}
+
+#[test]
+fn there_is_a_module_for_each_number_of_ranks() {
+    let for_two = SEQUENTIAL.1.replace("order:", "ranks: 2, order:");
+    let alone = compile("llama", LLAMA, &[SEQUENTIAL]).unwrap();
+    let both = compile("llama", LLAMA, &[SEQUENTIAL, ("for-two", &for_two)]).unwrap();
+    let file: syn::File = syn::parse2(emit(&both)).unwrap();
+    assert_eq!(file.items.len(), 2);
+    assert!(source(&both).starts_with(&source(&alone)), "a plan for ranks changes nothing for one device");
+    assert_eq!(module_names("llama", &[SEQUENTIAL.1, &for_two]), ["llama", "llama_tp2"]);
+    assert_eq!(module_names("llama", &[SEQUENTIAL.1]), ["llama"]);
+    assert_eq!(module_names("llama", &[&for_two, "no plan"]), ["llama_tp2"]);
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use serde_json::Value;
-use trefoil::registry::PLAN_SOURCES;
+use trefoil::registry::plans_of;
 use trefoil_ir::bind::Bound;
 use trefoil_ir::graph::Graph;
 use trefoil_passes::cost::num_layers;
@@ -27,10 +27,13 @@ pub(crate) fn run(args: &CheckArgs) -> Outcome {
 }
 
 fn compile_plans(source: &Source) -> anyhow::Result<()> {
-    let compiled = trefoil_codegen::compile(&source.name, &source.text, PLAN_SOURCES)?;
+    let compiled = trefoil_codegen::compile(&source.name, &source.text, &plans_of(&source.name))?;
     for planned in &compiled.plans {
         let schedule = planned.graph.schedule.as_ref().context("a compiled graph has a schedule")?;
-        println!("plan {}: {} buffers, {} events", planned.plan.name, schedule.buffers.len(), schedule.num_events);
+        let ranks = planned.plan.ranks.filter(|ranks| *ranks > 1);
+        let among = ranks.map(|ranks| format!(" among {ranks} ranks")).unwrap_or_default();
+        let (buffers, events) = (schedule.buffers.len(), schedule.num_events);
+        println!("plan {}{among}: {buffers} buffers, {events} events", planned.plan.name);
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ mod analyze;
 mod bench;
 mod check;
 mod dump;
+mod explain;
 mod generate;
 mod paper;
 mod search;
@@ -23,6 +24,7 @@ pub(crate) fn run(command: Command) -> Outcome {
         Command::Analyze(args) => analyze::run(&args),
         Command::Paper(args) => paper::run(&args),
         Command::Dump(args) => dump::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Search(args) => search::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::SimulateServing(args) => simulate_serving::run(&args),

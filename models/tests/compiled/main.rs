@@ -9,3 +9,4 @@ mod pattern;
 mod recorder;
 mod registry;
 mod script;
+mod sharded;

@@ -42,3 +42,12 @@ fn every_model_falls_back_to_the_sequential_plan() {
         assert_eq!(model.plans[0].suits, Default::default(), "{}", model.name);
     }
 }
+
+#[test]
+fn a_checkpoint_is_served_by_a_model_for_one_rank() {
+    for model in all::<Recorder>() {
+        let config = format!("{{\"architectures\": [\"{}\"]}}", model.serves[0]);
+        let found = find::<Recorder>(&Config::from_json(&config).unwrap(), None).unwrap();
+        assert_eq!(found.ranks, 1, "{}", model.name);
+    }
+}

@@ -99,7 +99,11 @@ impl Workload {
     /// a prompt per batch.
     pub fn mix(&self, tokens: u32) -> Mix {
         let decode = (f64::from(tokens) * self.output / (self.prompt + self.output)).round() as u32;
-        let prefill = tokens - decode.min(tokens);
+        self.mix_of(decode, tokens - decode.min(tokens))
+    }
+
+    /// The mix of a batch with so many decode and prefill rows of these requests.
+    pub fn mix_of(&self, decode: u32, prefill: u32) -> Mix {
         let finished = if self.prompt > 0.0 { f64::from(prefill) / self.prompt } else { 0.0 };
         let again = if prefill > 0 { self.prompt_of_row / 2.0 } else { 0.0 };
         Mix {

@@ -12,8 +12,9 @@
 //! === expect nodes               the whole text of the bodies, or of the schedule
 //! ```
 //!
-//! In the sections `graph` and `plan`, `//~ CODE text` at the end of a line expects a mistake there. With `BLESS=1` in the
-//! environment, `expect` sections and expected mistakes are rewritten; checks are not.
+//! In the sections `graph` and `plan`, `//~ CODE text` at the end of a line expects a mistake there; one about
+//! no line is expected on the first. With `BLESS=1` in the environment, `expect` sections and expected mistakes are
+//! rewritten; checks are not.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -184,7 +185,7 @@ impl Case {
         for (line, code, text) in expected {
             let meets = |own: &&Diagnostic| {
                 let says = format!("{}\n{}", own.message, own.help.as_deref().unwrap_or_default());
-                own.place.line as usize == line && own.code == code && says.contains(&text)
+                line_of(own) == line && own.code == code && says.contains(&text)
             };
             match left.iter().position(meets) {
                 Some(at) => drop(left.remove(at)),
@@ -230,10 +231,15 @@ impl Section {
     fn mark(&mut self, found: &[Diagnostic]) {
         for (at, line) in self.lines.iter_mut().enumerate() {
             let code = line.split(MARK).next().unwrap_or_default().trim_end().to_owned();
-            let here = found.iter().filter(|own| own.place.line as usize == at + 1);
+            let here = found.iter().filter(|own| line_of(own) == at + 1);
             *line = here.fold(code, |line, own| format!("{line} {MARK} {} {}", own.code, own.message));
         }
     }
+}
+
+/// A mistake about no line stands on the first.
+fn line_of(mistake: &Diagnostic) -> usize {
+    mistake.place.line.max(1) as usize
 }
 
 /// The bodies' nodes, or the schedule.

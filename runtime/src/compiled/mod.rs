@@ -1,6 +1,6 @@
 //! Runs steps of a compiled model on the processor.
 //!
-//! A step becomes tables (`tables`), a plan is chosen by the mix of its rows, and the plan's generated functions put
+//! A step becomes tables (`tables`), a plan is chosen by the mix of its rows from those for this device (`choice`), and the plan's generated functions put
 //! their launches on the plan's streams, followed by the sampler. Nothing waits: a second step is put on the queues
 //! behind the first, and only [`Executor::collect`] blocks.
 //!
@@ -8,6 +8,7 @@
 //! streams of its step, and all streams of the next step, whichever plan that follows, wait for the sampling. It costs
 //! nothing that could be won: a step begins with the tokens that the one before ends with.
 
+mod choice;
 mod options;
 mod tables;
 
@@ -19,7 +20,7 @@ pub use options::{ExecutorError, ExecutorOptions, KvDtype, Ledger, PlanChoice};
 use crate::device::cpu::{CpuDevice, Mark, Memory, MemorySizes, SampledRows};
 use crate::executor::{Capacity, DeviceFault, Executor, Step, StepResult};
 use crate::launch::{BufferId, EventId, Launcher, Region, Site, StepRows, StreamId};
-use crate::model::{BoundModel, CompiledModel, CompiledPlan, Suits};
+use crate::model::{BoundModel, CompiledModel, CompiledPlan, choose};
 use crate::trace::Trace;
 use crate::weights::Weights;
 
@@ -59,7 +60,7 @@ impl CompiledExecutor {
     /// model's binding to the checkpoint that `weights` come from. Launches are recorded in `trace`.
     ///
     /// # Errors
-    /// Options that nothing could run under, or too little memory.
+    /// A model for several ranks, options that nothing could run under, or too little memory.
     pub fn new(
         model: &CompiledModel<CpuDevice>,
         bound: BoundModel,
@@ -67,14 +68,18 @@ impl CompiledExecutor {
         options: &ExecutorOptions,
         trace: Option<Arc<Trace>>,
     ) -> Result<Self, ExecutorError> {
-        let fixed_plan = options.fixed_plan(model.plans)?;
-        let buffers: Vec<_> = model.plans.iter().map(|plan| (plan.buffers)(&bound)).collect();
+        if model.ranks != 1 {
+            return Err(ExecutorError::Sharded { model: model.name, ranks: model.ranks });
+        }
+        let plans = choice::usable(model.plans);
+        let fixed_plan = options.fixed_plan(&plans, model.plans)?;
+        let buffers: Vec<_> = plans.iter().map(|plan| (plan.buffers)(&bound)).collect();
         let sizes = options.sizes(&bound, weights.element(), &buffers)?;
         let no_room = ExecutorError::OutOfMemory;
         let (memory, buffers) = Memory::new(&bound, weights, &buffers, &sizes).ok_or(no_room)?;
         let ledger = Ledger::new(&memory, &bound, &sizes);
         let mut device = CpuDevice::new(memory, options.num_threads(), trace);
-        let plans = bind_plans(&mut device, model.plans, buffers)?;
+        let plans = bind_plans(&mut device, &plans, buffers)?;
         let capacity = capacity(&bound, &sizes);
         Ok(Self {
             device,
@@ -115,7 +120,8 @@ impl CompiledExecutor {
     /// Puts a step on the queues up to its logits; gives their place, and the stream on which all of it is done.
     fn run(&mut self, tables: crate::launch::StepTables) -> (Region, StreamId) {
         let rows = rows_of(&tables);
-        let bound = &self.plans[self.fixed_plan.unwrap_or_else(|| choose(&self.plans, rows))];
+        let suits = self.plans.iter().map(|bound| bound.plan.suits);
+        let bound = &self.plans[self.fixed_plan.unwrap_or_else(|| choose(suits, rows))];
         let BoundPlan { plan, streams, events, buffers } = bound;
         self.device.barrier(self.last_stream.as_slice(), streams);
         self.device.begin_planned_step(plan.name, Arc::new(tables));
@@ -147,7 +153,7 @@ impl Executor for CompiledExecutor {
         let (logits, stream) = self.run(tables);
         let rows = step.parts.into_iter().filter_map(|part| Some((part.slot, part.sample?)));
         let sampled = Arc::new(SampledRows::new(logits, rows));
-        self.device.sample(Site { stream, node: "sample", nano: 0, layer: None }, sampled.clone());
+        self.device.sample(Site { stream, node: "sample", nano: 0, layer: None, share: None }, sampled.clone());
         self.in_flight.push_back(InFlight { sampled, end: self.device.mark(stream) });
         Ok(())
     }
@@ -175,22 +181,16 @@ fn rows_of(tables: &crate::launch::StepTables) -> StepRows {
     StepRows { tokens: tables.ids.len() as u32, decode: tables.num_decode_rows, seqs: tables.last.len() as u32 }
 }
 
-/// The last plan that suits these rows; the first, sequential one where none does.
-fn choose(plans: &[BoundPlan], rows: StepRows) -> usize {
-    let suits = |Suits { min_tokens, min_decode }: Suits| rows.tokens >= min_tokens && rows.decode >= min_decode;
-    plans.iter().rposition(|bound| suits(bound.plan.suits)).unwrap_or(0)
-}
-
 /// Gives every plan its streams, events and buffers. Streams that are alike serve all plans that ask for them; each
 /// plan has events of its own.
 fn bind_plans(
     device: &mut CpuDevice,
-    plans: &'static [CompiledPlan<CpuDevice>],
+    plans: &[&'static CompiledPlan<CpuDevice>],
     buffers: Vec<Vec<BufferId>>,
 ) -> Result<Vec<BoundPlan>, ExecutorError> {
     let mut known = Vec::new();
     let mut bound = Vec::new();
-    for (plan, buffers) in plans.iter().zip(buffers) {
+    for (&plan, buffers) in plans.iter().zip(buffers) {
         let mut streams: Vec<StreamId> = Vec::new();
         for spec in plan.streams {
             // Two streams of one plan are two streams, however alike.

@@ -98,6 +98,22 @@ pub enum ExecutorError {
         /// All plans.
         known: Vec<String>,
     },
+    /// A plan for another device.
+    #[error("plan `{name}` is made for {device}, and this device is a {}", CpuDevice::KIND)]
+    OtherDevice {
+        /// The plan.
+        name: String,
+        /// The profile it is made for.
+        device: &'static str,
+    },
+    /// A model that is divided among ranks.
+    #[error("`{model}` is divided among {ranks} ranks, and this device is one rank: take the model without ranks")]
+    Sharded {
+        /// The model.
+        model: &'static str,
+        /// How many ranks it takes.
+        ranks: u32,
+    },
     /// The KV memory does not hold a single page.
     #[error("{available_bytes} bytes are left for KV pages, one page of {page_tokens} tokens takes {page_bytes}")]
     NoRoomForPages {
@@ -122,13 +138,20 @@ impl ExecutorOptions {
         self.num_threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)).max(1)
     }
 
-    /// The plan that every step runs by, if one is named.
-    pub(super) fn fixed_plan(&self, plans: &[CompiledPlan<CpuDevice>]) -> Result<Option<usize>, ExecutorError> {
+    /// The plan that every step runs by, if one is named: its number among those that this device runs.
+    pub(super) fn fixed_plan(
+        &self,
+        usable: &[&CompiledPlan<CpuDevice>],
+        all: &[CompiledPlan<CpuDevice>],
+    ) -> Result<Option<usize>, ExecutorError> {
         let PlanChoice::Named(name) = &self.plan else { return Ok(None) };
-        if let Some(index) = plans.iter().position(|plan| plan.name == name) {
+        if let Some(index) = usable.iter().position(|plan| plan.name == name) {
             return Ok(Some(index));
         }
-        let known: Vec<String> = plans.iter().map(|plan| plan.name.to_owned()).collect();
+        if let Some(device) = all.iter().find(|plan| plan.name == name).and_then(|plan| plan.device) {
+            return Err(ExecutorError::OtherDevice { name: name.clone(), device });
+        }
+        let known: Vec<String> = usable.iter().map(|plan| plan.name.to_owned()).collect();
         let similar = most_similar(name, known.iter().map(String::as_str)).map(str::to_owned);
         Err(ExecutorError::UnknownPlan { name: name.clone(), similar, known })
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::model::{Piece, WeightRole, WeightSpec};
+use crate::model::{Part, Piece, WeightRole, WeightSpec};
 
 /// The weight table with its names resolved.
 #[derive(Debug)]
@@ -18,6 +18,7 @@ pub(super) struct Layout {
 pub(super) struct Entry {
     pub(super) is_vector: bool,
     pub(super) columns: usize,
+    pub(super) part: Part,
     /// Stacked along rows.
     pub(super) pieces: Vec<ResolvedPiece>,
 }
@@ -81,6 +82,7 @@ fn resolve(spec: &WeightSpec, layer: usize, choose: impl for<'a> Fn(&'a str, &'a
     Entry {
         is_vector: matches!(spec.role, WeightRole::Vector),
         columns: spec.columns,
+        part: spec.part,
         pieces: spec.pieces.iter().map(piece).collect(),
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! Nothing is loaded before everything has been checked: `shards` reads the headers of all files, `layout` resolves
 //! the model's weight table to tensors, `check` compares the two and reports every difference at once, and only then
-//! `pack` maps the files and packs them with all threads. `random` makes weights of the right shapes out of nothing.
+//! `pack` maps the files and packs them with all threads; of tensors that ranks share, `part` takes the rank's own. `random` makes weights of the right shapes out of nothing.
 
 mod check;
 mod fault;
 mod layout;
 mod mapped;
 mod pack;
+mod part;
 mod random;
 mod shards;
 
@@ -53,9 +54,30 @@ pub enum WeightDtype {
     Float32,
 }
 
+/// One of the ranks that share a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rank {
+    /// Its number, from 0.
+    pub number: usize,
+    /// How many there are.
+    pub num_ranks: usize,
+}
+
+impl Rank {
+    /// The only rank.
+    pub const ALONE: Self = Self { number: 0, num_ranks: 1 };
+
+    /// How many stretches a tensor has along the axis that this part of it divides.
+    fn num_stretches(self, is_divided: bool) -> usize {
+        if is_divided { self.num_ranks } else { 1 }
+    }
+}
+
 /// How weights are loaded.
 #[derive(Clone, Copy)]
 pub struct LoadOptions<'a> {
+    /// The rank whose parts are loaded.
+    pub rank: Rank,
     /// `tie_word_embeddings` of the configuration.
     pub tied: bool,
     /// How matrices are stored in memory.
@@ -83,7 +105,7 @@ pub struct Loaded {
 pub fn load(dir: &Path, specs: &[WeightSpec], options: LoadOptions<'_>) -> Result<Loaded, WeightsError> {
     let shards = Shards::open(dir)?;
     let layout = Layout::new(specs, |tensor, tied| if options.tied || !shards.has(tensor) { tied } else { tensor });
-    let unused = check::check(&shards, &layout, specs)?;
+    let unused = check::check(&shards, &layout, specs, options.rank)?;
     let weights = pack::pack(&shards, &layout, options)?;
     Ok(Loaded { weights, unused })
 }

@@ -1,5 +1,6 @@
 //! Packs checked tensors with all threads.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -11,16 +12,16 @@ use trefoil_kernels::cpu::{ElementType, PackError, PackedMatrix, Panels, SourceT
 use super::check::source_type;
 use super::layout::{Entry, Layout};
 use super::mapped::map;
+use super::part;
 use super::shards::{Shard, Shards};
-use super::{LoadOptions, Weight, WeightFault, Weights, WeightsError};
+use super::{LoadOptions, Rank, Weight, WeightFault, Weights, WeightsError};
 
 /// Bytes that a thread packs between two looks at the list: small enough to share out the last matrix evenly.
 const RUN_BYTES: usize = 4 << 20;
 
-/// A tensor's bytes and how to read them.
-#[derive(Clone, Copy)]
+/// The bytes of a tensor, or of the rank's part of it, and how to read them.
 struct Source<'a> {
-    bytes: &'a [u8],
+    bytes: Cow<'a, [u8]>,
     element: SourceType,
     rows: usize,
 }
@@ -29,7 +30,8 @@ struct Source<'a> {
 pub(super) fn pack(shards: &Shards, layout: &Layout, options: LoadOptions<'_>) -> Result<Weights, WeightsError> {
     let failed = |fault| WeightsError { dir: shards.dir.clone(), faults: vec![fault] };
     let maps = shards.files.iter().map(map_shard).collect::<Result<Vec<_>, _>>().map_err(failed)?;
-    let sources: Vec<Vec<Source<'_>>> = layout.entries.iter().map(|entry| sources(shards, &maps, entry)).collect();
+    let sources: Vec<Vec<Source<'_>>> =
+        layout.entries.iter().map(|entry| sources(shards, &maps, entry, options.rank)).collect();
     let entries = layout.entries.iter().zip(&sources);
     let mut weights: Vec<Weight> = entries.map(|(entry, sources)| reserve(entry, sources, options)).collect();
     fill(&mut weights, options.num_threads, options.progress, |index, panels| {
@@ -86,10 +88,11 @@ fn map_shard(shard: &Shard) -> Result<Mmap, WeightFault> {
 }
 
 /// The bytes of an entry's tensors. All were found and usable when they were checked.
-fn sources<'a>(shards: &Shards, maps: &'a [Mmap], entry: &Entry) -> Vec<Source<'a>> {
+fn sources<'a>(shards: &Shards, maps: &'a [Mmap], entry: &Entry, rank: Rank) -> Vec<Source<'a>> {
     let source = |piece: &super::layout::ResolvedPiece| {
         let tensor = shards.get(&piece.tensor)?;
         let bytes = maps.get(tensor.shard)?.get(tensor.first_byte..tensor.first_byte + tensor.num_bytes)?;
+        let bytes = part::bytes(bytes, tensor, entry.part, rank);
         Some(Source { bytes, element: source_type(tensor.dtype)?, rows: piece.rows })
     };
     entry.pieces.iter().filter_map(source).collect()
@@ -98,18 +101,18 @@ fn sources<'a>(shards: &Shards, maps: &'a [Mmap], entry: &Entry) -> Vec<Source<'
 /// A matrix of zeros to be packed into, or a vector at once. A matrix of several types takes the widest.
 fn reserve(entry: &Entry, sources: &[Source<'_>], options: LoadOptions<'_>) -> Weight {
     if entry.is_vector {
-        return Weight::Vector(sources.iter().flat_map(|source| widen(*source)).collect());
+        return Weight::Vector(sources.iter().flat_map(widen).collect());
     }
     let is_wide = |source: &Source<'_>| options.dtype.element(source.element) == ElementType::F32;
     let element = if sources.iter().any(is_wide) { ElementType::F32 } else { ElementType::Bf16 };
     Weight::Matrix(PackedMatrix::new(entry.rows(), entry.columns, element))
 }
 
-fn parts<'a>(entry: &Entry, sources: &[Source<'a>]) -> Result<Vec<WeightRows<'a>>, PackError> {
-    sources.iter().map(|source| WeightRows::new(source.bytes, source.element, source.rows, entry.columns)).collect()
+fn parts<'a>(entry: &Entry, sources: &'a [Source<'_>]) -> Result<Vec<WeightRows<'a>>, PackError> {
+    sources.iter().map(|source| WeightRows::new(&source.bytes, source.element, source.rows, entry.columns)).collect()
 }
 
-fn widen(source: Source<'_>) -> Vec<f32> {
+fn widen(source: &Source<'_>) -> Vec<f32> {
     let pairs = || source.bytes.chunks_exact(2).map(|pair| [pair[0], pair[1]]);
     match source.element {
         SourceType::Bf16 => pairs().map(|bytes| bf16::from_le_bytes(bytes).to_f32()).collect(),

@@ -9,7 +9,7 @@ use safetensors::tensor::{Dtype, TensorView, serialize};
 use serde_json::json;
 
 use super::*;
-use crate::model::{Piece, WeightRole};
+use crate::model::{Part, Piece, WeightRole};
 
 /// A tensor to be written: its name, type, shape and bytes.
 #[derive(Clone)]
@@ -23,11 +23,11 @@ fn f32s(name: &'static str, shape: &[usize], first: f32) -> Raw {
 /// A table of 40 x 8, a matrix of two pieces in each of two layers, a vector, and a head tied to the table.
 fn specs() -> Vec<WeightSpec> {
     let piece = |tensor: &str, rows| Piece { tensor: tensor.into(), tied: None, rows };
-    let whole = |role, pieces| WeightSpec { role, pieces, columns: 8, layers: None };
+    let whole = |role, pieces| WeightSpec { role, pieces, columns: 8, layers: None, part: Part::Whole };
     let pair = vec![piece("layers.{layer}.k", 3), piece("layers.{layer}.v", 2)];
     vec![
         whole(WeightRole::Table, vec![piece("embed", 40)]),
-        WeightSpec { role: WeightRole::Matrix, pieces: pair, columns: 8, layers: Some(vec![1, 3]) },
+        WeightSpec { role: WeightRole::Matrix, pieces: pair, columns: 8, layers: Some(vec![1, 3]), part: Part::Whole },
         whole(WeightRole::Vector, vec![piece("norm", 1)]),
         whole(WeightRole::Matrix, vec![Piece { tied: Some("embed".into()), ..piece("head", 40) }]),
     ]
@@ -56,7 +56,7 @@ fn write(dir: &Path, name: &str, tensors: &[Raw]) {
 }
 
 const QUIET: LoadOptions<'_> =
-    LoadOptions { tied: false, dtype: WeightDtype::Auto, num_threads: 3, progress: &|_, _| () };
+    LoadOptions { rank: Rank::ALONE, tied: false, dtype: WeightDtype::Auto, num_threads: 3, progress: &|_, _| () };
 
 fn load_from(tensors: &[Raw], options: LoadOptions<'_>) -> Result<Loaded, WeightsError> {
     let dir = tempfile::tempdir().unwrap();
@@ -260,7 +260,7 @@ fn types_are_kept_or_changed_as_asked() {
     let f32s = values.iter().flat_map(|x| x.to_le_bytes()).collect();
     let spec = |role| {
         let pieces = vec![Piece { tensor: "w".into(), tied: None, rows: 1 }];
-        WeightSpec { role, pieces, columns: 8, layers: None }
+        WeightSpec { role, pieces, columns: 8, layers: None, part: Part::Whole }
     };
     let of = |dtype, bytes: &Vec<u8>, packed| {
         let dir = tempfile::tempdir().unwrap();
@@ -288,13 +288,78 @@ fn types_are_kept_or_changed_as_asked() {
 fn the_vectors_of_fused_projections_are_joined() {
     let piece = |tensor: &str| Piece { tensor: tensor.into(), tied: None, rows: 1 };
     let pieces = vec![piece("a"), piece("b")];
-    let spec = |columns| WeightSpec { role: WeightRole::Vector, pieces: pieces.clone(), columns, layers: None };
+    let spec = |columns| WeightSpec {
+        role: WeightRole::Vector,
+        pieces: pieces.clone(),
+        columns,
+        layers: None,
+        part: Part::Whole,
+    };
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), "model.safetensors", &[f32s("a", &[5], 0.0), f32s("b", &[3], 5.0)]);
     assert_eq!(load(dir.path(), &[spec(8)], QUIET).unwrap().weights.vector(at(0, 0)), run(0.0));
     let error = load(dir.path(), &[spec(9)], QUIET).unwrap_err();
     assert_eq!(error.faults.len(), 1);
     assert_eq!(error.faults[0].to_string(), "`a and 1 more, joined` is [8], the model needs [9] (model.safetensors)");
+}
+
+/// A table divided by rows, a matrix of two pieces by rows, one by columns, and joined vectors by elements.
+fn divided() -> Vec<WeightSpec> {
+    let piece = |tensor: &str, rows| Piece { tensor: tensor.into(), tied: None, rows };
+    let spec = |role, pieces, columns, part| WeightSpec { role, pieces, columns, layers: None, part };
+    vec![
+        spec(WeightRole::Matrix, vec![piece("q", 4), piece("k", 2)], 8, Part::Rows),
+        spec(WeightRole::Matrix, vec![piece("o", 3)], 8, Part::Columns),
+        spec(WeightRole::Vector, vec![piece("q_bias", 1), piece("k_bias", 1)], 6, Part::Columns),
+        spec(WeightRole::Vector, vec![piece("norm", 1)], 8, Part::Whole),
+    ]
+}
+
+#[test]
+fn a_rank_has_its_stretch_of_each_piece() {
+    let dir = tempfile::tempdir().unwrap();
+    let tensors = [
+        f32s("q", &[8, 8], 0.0),
+        f32s("k", &[4, 8], 1000.0),
+        f32s("o", &[3, 16], 2000.0),
+        f32s("q_bias", &[8], 3000.0),
+        f32s("k_bias", &[4], 4000.0),
+        f32s("norm", &[8], 5000.0),
+    ];
+    write(dir.path(), "model.safetensors", &tensors);
+    for number in [0, 1] {
+        let options = LoadOptions { rank: Rank { number, num_ranks: 2 }, ..QUIET };
+        let weights = load(dir.path(), &divided(), options).unwrap().weights;
+        let own = number as f32;
+        assert_eq!(row(&weights, at(0, 0), 0), run(own * 32.0), "the rank's rows of the first piece");
+        assert_eq!(row(&weights, at(0, 0), 3), run(own * 32.0 + 24.0));
+        assert_eq!(row(&weights, at(0, 0), 4), run(1000.0 + own * 16.0), "and then those of the second");
+        assert_eq!(row(&weights, at(1, 0), 2), run(2000.0 + 32.0 + own * 8.0), "the rank's columns of every row");
+        let biases = [0.0, 1.0, 2.0, 3.0].map(|i| 3000.0 + own * 4.0 + i);
+        let joined = [&biases[..], &[0.0, 1.0].map(|i| 4000.0 + own * 2.0 + i)].concat();
+        assert_eq!(weights.vector(at(2, 0)), joined);
+        assert_eq!(weights.vector(at(3, 0)), run(5000.0));
+    }
+}
+
+#[test]
+fn tensors_are_as_large_as_all_ranks_need() {
+    let dir = tempfile::tempdir().unwrap();
+    let tensors = [
+        f32s("q", &[8, 8], 0.0),
+        f32s("k", &[3, 8], 0.0),
+        f32s("o", &[3, 8], 0.0),
+        f32s("q_bias", &[8], 0.0),
+        f32s("k_bias", &[4], 0.0),
+        f32s("norm", &[8], 0.0),
+    ];
+    write(dir.path(), "model.safetensors", &tensors);
+    let options = LoadOptions { rank: Rank { number: 0, num_ranks: 2 }, ..QUIET };
+    let error = load(dir.path(), &divided(), options).unwrap_err();
+    let faults: Vec<_> = error.faults.iter().map(ToString::to_string).collect();
+    assert_eq!(faults.len(), 2, "{faults:?}");
+    assert!(faults[0].contains("`k` is [3, 8], the model needs [4, 8]"), "{faults:?}");
+    assert!(faults[1].contains("`o` is [3, 8], the model needs [3, 16]"), "{faults:?}");
 }
 
 #[test]
@@ -313,7 +378,7 @@ fn progress_counts_a_large_matrix_in_parts() {
     let seen = Mutex::new(Vec::new());
     let progress = |done, _| seen.lock().unwrap().push(done);
     let pieces = vec![Piece { tensor: "w".into(), tied: None, rows: 1500 }];
-    let spec = WeightSpec { role: WeightRole::Matrix, pieces, columns: 1024, layers: None };
+    let spec = WeightSpec { role: WeightRole::Matrix, pieces, columns: 1024, layers: None, part: Part::Whole };
     let options = LoadOptions { dtype: WeightDtype::Float32, progress: &progress, ..QUIET };
     let total = random(&[spec], options, 1).num_bytes() as u64;
     let mut seen = seen.into_inner().unwrap();

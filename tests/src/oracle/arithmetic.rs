@@ -57,16 +57,18 @@ pub(super) fn rope(x: &Matrix, positions: &[usize], frequencies: &[f64]) -> Matr
 }
 
 /// Causal attention of one sequence: `softmax(q · kᵀ / sqrt(head)) · v` by head, query heads in equal groups over the
-/// heads of `k` and `v` (Ainslie et al. 2023).
-pub(super) fn attention(q: &Matrix, k: &Matrix, v: &Matrix, head: usize) -> Matrix {
+/// heads of `k` and `v` (Ainslie et al. 2023). The first query is at position `first`.
+pub(super) fn attention(q: &Matrix, first: usize, k: &Matrix, v: &Matrix, head: usize) -> Matrix {
     let group = q.num_columns() / k.num_columns();
     q.map_rows(|number, row| {
         row.chunks(head)
             .enumerate()
             .flat_map(|(h, query)| {
                 let window = (h / group) * head..(h / group + 1) * head;
-                let scores =
-                    k.rows().take(number + 1).map(|key| dot(query, &key[window.clone()]) / (head as f64).sqrt());
+                let scores = k
+                    .rows()
+                    .take(first + number + 1)
+                    .map(|key| dot(query, &key[window.clone()]) / (head as f64).sqrt());
                 let weights = softmax(scores.collect());
                 let values = v.rows().map(|value| &value[window.clone()]);
                 weighted_sum(&weights, values, head)

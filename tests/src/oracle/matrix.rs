@@ -1,5 +1,7 @@
 //! Matrices of f64, row by row, with the few operations an interpreter needs.
 
+use std::ops::Range;
+
 /// A matrix, rows first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Matrix {
@@ -15,6 +17,16 @@ impl Matrix {
     pub fn new(rows: usize, columns: usize, data: Vec<f64>) -> Self {
         assert_eq!(rows * columns, data.len());
         Self { columns, data }
+    }
+
+    /// Rows that nobody has given: all NaN.
+    pub fn missing(rows: usize, columns: usize) -> Self {
+        Self::new(rows, columns, vec![f64::NAN; rows * columns])
+    }
+
+    /// The elements, row by row.
+    pub fn elements(&self) -> &[f64] {
+        &self.data
     }
 
     /// Number of rows.
@@ -45,6 +57,41 @@ impl Matrix {
     /// The rows of these numbers.
     pub fn rows_at(&self, rows: &[usize]) -> Self {
         Self { columns: self.columns, data: rows.iter().flat_map(|&row| self.row(row)).copied().collect() }
+    }
+
+    /// A stretch of rows.
+    pub fn stretch(&self, rows: Range<usize>) -> Self {
+        Self { columns: self.columns, data: self.data[rows.start * self.columns..rows.end * self.columns].to_vec() }
+    }
+
+    /// Puts rows in place of those from `first` on. Rows between the old ones and the new are NaN.
+    pub fn put(&mut self, first: usize, rows: &Self) {
+        assert_eq!(self.columns, rows.columns);
+        let (start, end) = (first * self.columns, (first * self.columns) + rows.data.len());
+        if self.data.len() < end {
+            self.data.resize(end, f64::NAN);
+        }
+        self.data[start..end].copy_from_slice(&rows.data);
+    }
+
+    /// The columns of `self`, then those of `other`.
+    pub fn beside(&self, other: &Self) -> Self {
+        assert_eq!(self.num_rows(), other.num_rows());
+        let data = self.rows().zip(other.rows()).flat_map(|(a, b)| [a, b].concat()).collect();
+        Self { columns: self.columns + other.columns, data }
+    }
+
+    /// Bit by bit.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let bits = |matrix: &Self| matrix.data.iter().map(|element| element.to_bits()).collect::<Vec<_>>();
+        self.columns == other.columns && bits(self) == bits(other)
+    }
+
+    /// The largest difference between two elements; NaN where there is one.
+    pub fn largest_difference(&self, other: &Self) -> f64 {
+        let differences = self.zip(other, |a, b| (a - b).abs());
+        let largest = |most: f64, own: &f64| if own.is_nan() || *own > most { *own } else { most };
+        differences.data.iter().fold(0.0, largest)
     }
 
     /// A window of the columns.

@@ -1,26 +1,29 @@
 //! The oracle: a plain interpreter of graphs, for one sequence, in f64.
 //!
-//! It goes through a graph node by node and computes whole matrices, without fusion, cutting, streams or pages. It runs
-//! graphs at the stages Loaded and Lowered (and what `fuse` makes of them), so that a pass can be checked by its
-//! meaning and a device by its results. It shares no arithmetic with the kernels.
+//! It goes through a graph node by node, without streams or pages. It runs graphs from stage Loaded to stage Grouped, so
+//! that a pass can be checked by its meaning and a device by its results. It shares no arithmetic with the kernels.
+//!
+//! A nano-operation computes the rows of its range; rows that nobody gave are NaN, and so is what is made of them. A
+//! graph that is divided among ranks runs as all of them in lockstep: each node on every rank, then the next node.
 
 mod arithmetic;
 mod matrix;
+mod rank;
 mod tensors;
-
-use std::collections::BTreeMap;
+mod weights;
 
 use serde_json::Value;
 use trefoil_ir::bind::{Bound, bind};
 use trefoil_ir::dim::Dim;
-use trefoil_ir::graph::{Graph, Literal, Node, Weight};
-use trefoil_ir::ids::{BlockId, CacheId, ParamId, ValueId, WeightId};
+use trefoil_ir::graph::{Graph, Literal, Node};
+use trefoil_ir::ids::{BlockId, ParamId, ValueId};
 use trefoil_ir::op::{Op, RopeScaling};
 
 pub use matrix::Matrix;
 pub use tensors::Tensors;
 
 use arithmetic::Scaling;
+use rank::{Rank, cuts};
 
 /// A graph with the sizes and weights to run it.
 pub struct Oracle<'a> {
@@ -30,113 +33,161 @@ pub struct Oracle<'a> {
     tensors: &'a Tensors,
 }
 
-/// What a run has computed so far.
-#[derive(Default)]
-struct State {
-    values: BTreeMap<ValueId, Matrix>,
-    caches: BTreeMap<(CacheId, usize), (Matrix, Matrix)>,
-    layer: usize,
-}
-
 impl<'a> Oracle<'a> {
     /// An oracle for `graph` at the configuration `config`, with the weights `tensors`.
     ///
     /// # Panics
     /// If the graph does not serve the configuration: this is a test's tool.
     pub fn new(graph: &'a Graph, config: &Value, tensors: &'a Tensors) -> Self {
-        let sizes = bind(graph, &|key: &str| literal(config, key)).unwrap_or_else(|faults| panic!("{faults:?}"));
-        Self { graph, sizes, tied: config["tie_word_embeddings"] == Value::Bool(true), tensors }
+        Self { graph, sizes: sizes(graph, config), tied: config["tie_word_embeddings"] == Value::Bool(true), tensors }
     }
 
     /// The logits of every row, `[tokens, vocab]`.
     ///
     /// # Panics
-    /// Where the graph has not been verified or a tensor is missing: this is a test's tool.
+    /// Where the graph has not been verified, a tensor is missing, or ranks do not agree: this is a test's tool.
     pub fn logits(&self, tokens: &[u32]) -> Matrix {
-        let mut state = State::default();
+        let cuts = cuts(self.graph, tokens.len());
+        let mut ranks: Vec<_> = (0..self.num_ranks()).map(|number| Rank::new(number, cuts.clone())).collect();
         for &input in &self.graph.inputs {
             let numbers: Vec<f64> = match self.graph.values[input].name.as_str() {
                 "ids" => tokens.iter().map(|&token| f64::from(token)).collect(),
                 "pos" | "last" => (0..tokens.len()).map(|row| row as f64).collect(),
                 other => panic!("the oracle does not know the input {other}"),
             };
-            state.values.insert(input, Matrix::new(numbers.len(), 1, numbers));
+            let column = Matrix::new(numbers.len(), 1, numbers);
+            ranks.iter_mut().for_each(|rank| rank.give(input, 0, column.clone()));
         }
-        self.run(&self.graph.nodes, &mut state);
-        state.values.remove(&self.graph.gives).expect("the graph gives a value of its main body")
+        self.run(&self.graph.nodes, &mut ranks);
+        let logits: Vec<_> = ranks.iter().map(|rank| rank.whole(self.graph.gives)).collect();
+        assert!(logits.iter().all(|own| own.is_same(&logits[0])), "the ranks give different logits");
+        logits[0].clone()
     }
 
-    fn run(&self, nodes: &[Node], state: &mut State) {
+    /// How many ranks share the model: those that collectives are among.
+    fn num_ranks(&self) -> usize {
+        let nodes = self.graph.bodies().flat_map(|(_, body)| body);
+        let among = |node: &Node| match &node.op {
+            Op::AllReduce { ranks, .. } | Op::AllGather { ranks, .. } => Some(self.size(ranks)),
+            Op::Embed { .. }
+            | Op::RmsNorm { .. }
+            | Op::Linear { .. }
+            | Op::Rope { .. }
+            | Op::Attention { .. }
+            | Op::Add { .. }
+            | Op::GatedMul { .. }
+            | Op::Rows { .. }
+            | Op::Repeat { .. }
+            | Op::KvWrite { .. }
+            | Op::DecodeAttention { .. }
+            | Op::PrefillAttention { .. }
+            | Op::Columns { .. }
+            | Op::AddRmsNorm { .. } => None,
+        };
+        nodes.filter_map(among).max().unwrap_or(1)
+    }
+
+    fn run(&self, nodes: &[Node], ranks: &mut [Rank]) {
         for node in nodes {
-            let outputs = self.outputs(&node.op, state);
-            assert_eq!(outputs.len(), node.outputs.len(), "{}", node.name);
-            state.values.extend(node.outputs.iter().copied().zip(outputs));
+            match &node.op {
+                Op::Repeat { blocks, times, with } => {
+                    let given = self.repeat(blocks, self.size(times), *with, ranks);
+                    ranks.iter_mut().zip(given).for_each(|(rank, given)| rank.give(node.outputs[0], 0, given));
+                }
+                Op::AllReduce { x, .. } => exchange(node, *x, ranks, |all, own| all.zip(own, |a, b| a + b)),
+                Op::AllGather { x, .. } => exchange(node, *x, ranks, Matrix::beside),
+                Op::Embed { .. }
+                | Op::RmsNorm { .. }
+                | Op::Linear { .. }
+                | Op::Rope { .. }
+                | Op::Attention { .. }
+                | Op::Add { .. }
+                | Op::GatedMul { .. }
+                | Op::Rows { .. }
+                | Op::KvWrite { .. }
+                | Op::DecodeAttention { .. }
+                | Op::PrefillAttention { .. }
+                | Op::Columns { .. }
+                | Op::AddRmsNorm { .. } => ranks.iter_mut().for_each(|rank| self.run_alone(node, rank)),
+            }
         }
     }
 
-    fn outputs(&self, op: &Op, state: &mut State) -> Vec<Matrix> {
-        let value = |id: &ValueId| &state.values[id];
-        match op {
-            Op::Embed { ids, weight } => vec![self.weight(*weight, state).rows_at(&value(ids).column(0))],
+    /// A node that each rank computes by itself.
+    fn run_alone(&self, node: &Node, rank: &mut Rank) {
+        let outputs = self.outputs(node, rank);
+        assert_eq!(outputs.len(), node.outputs.len(), "{}", node.name);
+        let first_row = rank.rows(node.range).start;
+        for (value, output) in node.outputs.iter().zip(outputs) {
+            rank.give(*value, first_row, output);
+        }
+    }
+
+    fn outputs(&self, node: &Node, rank: &mut Rank) -> Vec<Matrix> {
+        let rows = rank.rows(node.range);
+        let value = |id: &ValueId| rank.value(*id, rows.clone());
+        match &node.op {
+            Op::Embed { ids, weight } => vec![self.weight(*weight, rank).rows_at(&value(ids).column(0))],
             Op::RmsNorm { x, weight, eps } => {
-                vec![arithmetic::rms_norm(value(x), &self.weight(*weight, state), self.param(*eps))]
+                vec![arithmetic::rms_norm(&value(x), &self.weight(*weight, rank), self.param(*eps))]
             }
             Op::Linear { x, weight, bias } => {
-                let product = value(x).times_transposed(&self.weight(*weight, state));
+                let product = value(x).times_transposed(&self.weight(*weight, rank));
                 vec![match bias {
-                    Some(bias) => product.plus_row(&self.weight(*bias, state)),
+                    Some(bias) => product.plus_row(&self.weight(*bias, rank)),
                     None => product,
                 }]
             }
             Op::Rope { x, pos, head, theta, scaling } => {
                 let frequencies =
                     arithmetic::frequencies(self.size(head), self.param(*theta), scaling.map(|s| self.scaling(s)));
-                vec![arithmetic::rope(value(x), &value(pos).column(0), &frequencies)]
+                vec![arithmetic::rope(&value(x), &value(pos).column(0), &frequencies)]
             }
             Op::Attention { q, k, v, cache, mask: _ } => {
                 let head = self.size(&self.graph.caches[*cache].head);
-                vec![arithmetic::attention(value(q), value(k), value(v), head)]
+                vec![arithmetic::attention(&value(q), 0, &value(k), &value(v), head)]
             }
-            Op::Add { a, b } => vec![value(a).zip(value(b), |a, b| a + b)],
+            Op::Add { a, b } => vec![value(a).zip(&value(b), |a, b| a + b)],
             Op::GatedMul { gate, up, by } => {
-                vec![value(gate).zip(value(up), |gate, up| arithmetic::activate(*by, gate) * up)]
+                vec![value(gate).zip(&value(up), |gate, up| arithmetic::activate(*by, gate) * up)]
             }
-            Op::Rows { x, at } => vec![value(x).rows_at(&value(at).column(0))],
-            Op::Repeat { blocks, times, with } => vec![self.repeat(blocks, self.size(times), *with, state)],
+            Op::Rows { x, at } => vec![rank.whole(*x).rows_at(&rank.whole(*at).column(0))],
             Op::KvWrite { k, v, cache } => {
-                let kept = (value(k).clone(), value(v).clone());
-                state.caches.insert((*cache, state.layer), kept);
+                let (k, v) = (value(k), value(v));
+                rank.keep(*cache, rows.start, k, v);
                 vec![]
             }
             // One whole prefill: there are no decode rows, and the prefill attention gives all of the value.
-            Op::DecodeAttention { q, .. } => vec![value(q).clone()],
+            Op::DecodeAttention { q, .. } => vec![value(q)],
             Op::PrefillAttention { q, cache, mask: _ } => {
                 let head = self.size(&self.graph.caches[*cache].head);
-                let (k, v) = &state.caches[&(*cache, state.layer)];
-                vec![arithmetic::attention(value(q), k, v, head)]
+                let (k, v) = rank.kept(*cache);
+                vec![arithmetic::attention(&value(q), rows.start, k, v, head)]
             }
             Op::Columns { x, from, width } => vec![value(x).columns(self.size(from), self.size(width))],
             Op::AddRmsNorm { a, b, weight, eps } => {
-                let sum = value(a).zip(value(b), |a, b| a + b);
-                let normed = arithmetic::rms_norm(&sum, &self.weight(*weight, state), self.param(*eps));
+                let sum = value(a).zip(&value(b), |a, b| a + b);
+                let normed = arithmetic::rms_norm(&sum, &self.weight(*weight, rank), self.param(*eps));
                 vec![sum, normed]
             }
-            // The oracle is one rank, and has all columns and the whole sum already.
-            Op::AllReduce { x, ranks } | Op::AllGather { x, ranks } => {
-                assert_eq!(self.size(ranks), 1, "the oracle interprets graphs of one rank");
-                vec![value(x).clone()]
+            Op::Repeat { .. } | Op::AllReduce { .. } | Op::AllGather { .. } => {
+                unreachable!("`{}` is for all ranks together", node.name)
             }
         }
     }
 
-    fn repeat(&self, blocks: &[BlockId], times: usize, with: ValueId, state: &mut State) -> Matrix {
-        let mut carried = state.values[&with].clone();
+    fn repeat(&self, blocks: &[BlockId], times: usize, with: ValueId, ranks: &mut [Rank]) -> Vec<Matrix> {
+        let mut carried: Vec<_> = ranks.iter().map(|rank| rank.whole(with)).collect();
         for turn in 0..times {
-            let block = &self.graph.blocks[blocks[turn % blocks.len()]];
-            state.values.insert(block.takes, carried);
-            self.run(&block.nodes, state);
-            carried = state.values[&block.gives].clone();
-            state.layer += 1;
+            let id = blocks[turn % blocks.len()];
+            let block = &self.graph.blocks[id];
+            for (rank, carried) in ranks.iter_mut().zip(carried) {
+                rank.forget(|value| self.graph.values[value].block == Some(id));
+                rank.give(block.takes, 0, carried);
+            }
+            self.run(&block.nodes, ranks);
+            carried = ranks.iter().map(|rank| rank.whole(block.gives)).collect();
+            ranks.iter_mut().for_each(|rank| rank.layer += 1);
         }
         carried
     }
@@ -158,22 +209,19 @@ impl<'a> Oracle<'a> {
             context: self.param(original_context),
         }
     }
+}
 
-    fn weight(&self, weight: WeightId, state: &State) -> Matrix {
-        let Weight { pieces, columns, .. } = &self.graph.weights[weight];
-        let layer = state.layer.to_string();
-        let stacked: Vec<f64> = pieces
-            .iter()
-            .flat_map(|piece| {
-                let own = piece.tensor.replace("{layer}", &layer);
-                let tied = piece.tied.as_ref().map(|tied| tied.replace("{layer}", &layer));
-                let name = tied.filter(|_| self.tied || !self.tensors.has(&own)).unwrap_or(own);
-                self.tensors.get(&name).to_vec()
-            })
-            .collect();
-        let columns = self.size(columns);
-        Matrix::new(stacked.len() / columns, columns, stacked)
-    }
+/// What the ranks make of their values together, `join` taking them one after the other.
+fn exchange(node: &Node, x: ValueId, ranks: &mut [Rank], join: impl Fn(&Matrix, &Matrix) -> Matrix) {
+    let rows = ranks[0].rows(node.range);
+    let own: Vec<_> = ranks.iter().map(|rank| rank.value(x, rows.clone())).collect();
+    let all = own[1..].iter().fold(own[0].clone(), |all, own| join(&all, own));
+    ranks.iter_mut().for_each(|rank| rank.give(node.outputs[0], rows.start, all.clone()));
+}
+
+/// A graph's sizes at a configuration.
+fn sizes(graph: &Graph, config: &Value) -> Bound {
+    bind(graph, &|key: &str| literal(config, key)).unwrap_or_else(|faults| panic!("{faults:?}"))
 }
 
 /// The value at a dotted path of a configuration; null counts as absent.

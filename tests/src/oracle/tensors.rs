@@ -5,6 +5,12 @@ use std::path::Path;
 
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+use trefoil_ir::dim::Dim;
+use trefoil_ir::graph::Graph;
+
+use super::sizes;
+use crate::random::Random;
 
 /// Tensors by name; shapes are the graph's business.
 #[derive(Debug, Default)]
@@ -23,6 +29,29 @@ impl Tensors {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if name.ends_with(".safetensors") && accept(&name) {
                 tensors.read(&path);
+            }
+        }
+        tensors
+    }
+
+    /// Made-up tensors for a whole model, of about the size that keeps activations near 1.
+    ///
+    /// # Panics
+    /// If the graph does not serve the configuration.
+    pub fn random(graph: &Graph, config: &Value, random: &mut Random) -> Self {
+        let bound = sizes(graph, config);
+        let size = |dim: &Dim| bound.size(dim).unwrap_or_else(|| panic!("{dim} has no size")) as usize;
+        let most_layers = bound.dims.get("layers").map_or(1, |layers| *layers as usize);
+        let mut tensors = Self::default();
+        for weight in graph.weights.values() {
+            for (piece, layer) in
+                weight.pieces.iter().flat_map(|piece| (0..most_layers).map(move |layer| (piece, layer)))
+            {
+                let (rows, columns) = (size(&piece.rows), size(&weight.columns));
+                let scale = 1.0 / (columns as f64).sqrt();
+                let mut element = || (random.below(2001) as f64 / 1000.0 - 1.0) * scale;
+                let elements = (0..rows * columns).map(|_| element()).collect();
+                tensors.0.insert(piece.tensor.replace("{layer}", &layer.to_string()), elements);
             }
         }
         tensors

@@ -10,7 +10,7 @@ use crate::launch::{
     Region, RmsNorm, Rope, RopeRef, Rows, StepTable, StreamGroup, StreamSpec, WeightRef,
 };
 use crate::model::{
-    BoundModel, BufferRows, BufferSpec, CacheSpec, CompiledModel, CompiledPlan, ConfigFault, Piece, RopeScaling,
+    BoundModel, BufferRows, BufferSpec, CacheSpec, CompiledModel, CompiledPlan, ConfigFault, Part, Piece, RopeScaling,
     RopeSpec, Suits, WeightRole, WeightSpec,
 };
 
@@ -26,16 +26,18 @@ pub(super) const THETA: f64 = 10000.0;
 const KV: usize = KV_HEADS * HEAD;
 
 pub(super) static MINIATURE: CompiledModel<CpuDevice> =
-    CompiledModel { name: "miniature", serves: &["Miniature"], bind, plans: &PLANS };
+    CompiledModel { name: "miniature", ranks: 1, serves: &["Miniature"], bind, plans: &PLANS };
 
+const ANY: Suits = Suits { min_tokens: 0, min_decode: 0, max_tokens: None, max_decode: None };
 const COMPUTE: StreamSpec = StreamSpec { name: "compute", group: StreamGroup::Compute, share: 1.0 };
 const SECOND: StreamSpec = StreamSpec { name: "second", group: StreamGroup::Compute, share: 0.5 };
 const MEMORY: StreamSpec = StreamSpec { name: "memory", group: StreamGroup::Memory, share: 0.5 };
 
-static PLANS: [CompiledPlan<CpuDevice>; 4] = [
+static PLANS: [CompiledPlan<CpuDevice>; 5] = [
     CompiledPlan {
         name: "sequential",
-        suits: Suits { min_tokens: 0, min_decode: 0 },
+        suits: ANY,
+        device: None,
         streams: &[COMPUTE],
         num_events: 0,
         points: &[],
@@ -49,7 +51,8 @@ static PLANS: [CompiledPlan<CpuDevice>; 4] = [
     // Two nano-batches on two streams; the second reads keys that the first has written.
     CompiledPlan {
         name: "halves",
-        suits: Suits { min_tokens: 8, min_decode: 0 },
+        suits: Suits { min_tokens: 8, ..ANY },
+        device: None,
         streams: &[COMPUTE, SECOND],
         num_events: 3,
         points: &[Point::Share(0.5)],
@@ -63,7 +66,8 @@ static PLANS: [CompiledPlan<CpuDevice>; 4] = [
     // Decode attention on a stream of its own beside prefill attention.
     CompiledPlan {
         name: "aside",
-        suits: Suits { min_tokens: 0, min_decode: 2 },
+        suits: Suits { min_decode: 2, ..ANY },
+        device: None,
         streams: &[COMPUTE, MEMORY],
         num_events: 2,
         points: &[],
@@ -74,10 +78,26 @@ static PLANS: [CompiledPlan<CpuDevice>; 4] = [
         layers: |l, _, layers| layers.for_each(|layer| aside_layer(l, layer)),
         head: |l, _| head(l, &[]),
     },
+    // Made for another device: never taken, whatever it suits.
+    CompiledPlan {
+        name: "elsewhere",
+        suits: ANY,
+        device: Some("h200-141g"),
+        streams: &[COMPUTE],
+        num_events: 0,
+        points: &[],
+        multiple_of: 1,
+        buffers,
+        logits: (LOGITS, 0),
+        embed: |_, _| unreachable!("plan for another device"),
+        layers: |_, _, _| unreachable!("plan for another device"),
+        head: |_, _| unreachable!("plan for another device"),
+    },
     // Reads past a buffer, on the second of two streams that are alike and that nobody waits for.
     CompiledPlan {
         name: "faulty",
-        suits: Suits { min_tokens: u32::MAX, min_decode: 0 },
+        suits: Suits { min_tokens: u32::MAX, ..ANY },
+        device: None,
         streams: &[COMPUTE, COMPUTE],
         num_events: 0,
         points: &[],
@@ -130,12 +150,13 @@ fn bind(config: &Config) -> Result<BoundModel, Vec<ConfigFault>> {
 pub(super) fn bound() -> BoundModel {
     let every: Vec<usize> = (0..LAYERS).collect();
     let piece = |tensor: &str, rows| Piece { tensor: tensor.to_owned(), tied: None, rows };
-    let layered = |role, columns, pieces| WeightSpec { role, pieces, columns, layers: Some(every.clone()) };
+    let layered =
+        |role, columns, pieces| WeightSpec { role, pieces, columns, layers: Some(every.clone()), part: Part::Whole };
     let (matrix, vector) = (WeightRole::Matrix, WeightRole::Vector);
     let head = Piece { tied: Some("embed".into()), ..piece("head", VOCAB) };
     let qkv = vec![piece("{layer}.q", HEADS * HEAD), piece("{layer}.k", KV), piece("{layer}.v", KV)];
     let gate_up = vec![piece("{layer}.gate", FFN), piece("{layer}.up", FFN)];
-    let whole = |role, pieces| WeightSpec { role, pieces, columns: HIDDEN, layers: None };
+    let whole = |role, pieces| WeightSpec { role, pieces, columns: HIDDEN, layers: None, part: Part::Whole };
     BoundModel {
         dims: Vec::new(),
         params: Vec::new(),
@@ -166,11 +187,12 @@ struct Nano {
     nano: u8,
     layer: usize,
     rows: Range<u32>,
+    share: Option<f32>,
 }
 
 impl Nano {
     fn site(&self, l: &L<'_>, node: &'static str) -> crate::launch::Site {
-        l.site(self.stream, node, self.nano, Some(self.layer))
+        crate::launch::Site { share: self.share, ..l.site(self.stream, node, self.nano, Some(self.layer)) }
     }
 
     fn weight(&self, weight: u16) -> WeightRef {
@@ -237,7 +259,7 @@ fn cache(layer: usize) -> CacheRef {
 }
 
 fn sequential_layer(l: &L<'_>, layer: usize) {
-    let at = Nano { stream: 0, nano: 0, layer, rows: 0..l.rows.tokens };
+    let at = Nano { stream: 0, nano: 0, layer, rows: 0..l.rows.tokens, share: None };
     before_attention(l, &at);
     decode_attention(l, &at);
     prefill_attention(l, &at);
@@ -252,7 +274,9 @@ fn halves(l: &L<'_>) -> [Range<u32>; 2] {
 fn halves_layer(l: &L<'_>, layer: usize) {
     let [first, second] = [0, 1].map(|nano| {
         let rows = halves(l)[nano].clone();
-        Nano { stream: nano, nano: nano as u8, layer, rows }
+        // The first half leaves half of its stream's threads to the second.
+        let share = (nano == 0).then_some(0.5);
+        Nano { stream: nano, nano: nano as u8, layer, rows, share }
     });
     before_attention(l, &first);
     l.record(0, 0);
@@ -266,7 +290,7 @@ fn halves_layer(l: &L<'_>, layer: usize) {
 }
 
 fn aside_layer(l: &L<'_>, layer: usize) {
-    let at = Nano { stream: 0, nano: 0, layer, rows: 0..l.rows.tokens };
+    let at = Nano { stream: 0, nano: 0, layer, rows: 0..l.rows.tokens, share: None };
     before_attention(l, &at);
     l.record(0, 0);
     l.wait(1, 0);

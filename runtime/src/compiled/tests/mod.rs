@@ -9,7 +9,7 @@ use super::*;
 use crate::executor::{Input, PageIndex, Part, RowError, Slot};
 use crate::request::{Sampling, Stopping, TokenId};
 use crate::sampler::Sampler;
-use crate::weights::{LoadOptions, WeightDtype, load};
+use crate::weights::{LoadOptions, Rank, WeightDtype, load};
 use miniature::{HIDDEN, MINIATURE, VOCAB, bound};
 use reference::Tensors;
 
@@ -30,7 +30,8 @@ fn options(plan: &str) -> ExecutorOptions {
 fn weights(tensors: &Tensors, tied: bool) -> Weights {
     let dir = tempfile::tempdir().unwrap();
     reference::save(tensors, dir.path());
-    let options = LoadOptions { tied, dtype: WeightDtype::Auto, num_threads: 2, progress: &|_, _| () };
+    let options =
+        LoadOptions { rank: Rank::ALONE, tied, dtype: WeightDtype::Auto, num_threads: 2, progress: &|_, _| () };
     load(dir.path(), &bound().weights, options).unwrap().weights
 }
 
@@ -287,6 +288,19 @@ fn options_that_nothing_could_run_under_are_refused() {
     assert_eq!(refusal(&zero).to_string(), "max_num_seqs is 0, it must be between 1 and 2147483647");
     let plan = refusal(&options("halfs")).to_string();
     assert!(plan.starts_with("there is no plan `halfs` (did you mean `halves`?)"), "{plan}");
+    assert!(!plan.contains("elsewhere"), "{plan}");
+    let device = refusal(&options("elsewhere")).to_string();
+    assert_eq!(device, "plan `elsewhere` is made for h200-141g, and this device is a cpu");
+}
+
+#[test]
+fn a_model_for_several_ranks_is_refused() {
+    let divided =
+        CompiledModel { name: "miniature_tp2", ranks: 2, serves: &[], bind: MINIATURE.bind, plans: MINIATURE.plans };
+    let weights = weights(&reference::tensors(), true);
+    let error = CompiledExecutor::new(&divided, bound(), weights, &options("sequential"), None).err().unwrap();
+    let text = "`miniature_tp2` is divided among 2 ranks, and this device is one rank: take the model without ranks";
+    assert_eq!(error.to_string(), text);
 }
 
 #[test]

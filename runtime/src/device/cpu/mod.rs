@@ -7,6 +7,8 @@
 //! # Invariants
 //!
 //! * Streams are ordered by their own queue and by waits, by nothing else: a wait that a schedule forgot is a race.
+//! * A launch whose share is below its stream's takes proportionally fewer of the stream's threads; a larger one takes
+//!   them all.
 //! * A launch's result does not depend on how its items fall to threads; the kernels are batch-invariant.
 //! * A panic inside a launch becomes the device's fault, named by its site; what follows is skipped and nothing hangs.
 //! * An idle device uses no processor time.
@@ -53,6 +55,9 @@ pub struct CpuDevice {
 }
 
 impl CpuDevice {
+    /// What the names of its profiles begin with.
+    pub const KIND: &str = "cpu";
+
     /// A device without streams over this memory. Streams share `num_threads` threads' worth of the processor by
     /// their shares; launches are recorded in `trace` where there is one.
     pub fn new(memory: Memory, num_threads: usize, trace: Option<Arc<Trace>>) -> Self {
@@ -71,8 +76,12 @@ impl CpuDevice {
     /// # Errors
     /// The system refuses a thread.
     pub fn add_stream(&mut self, spec: &StreamSpec) -> std::io::Result<StreamId> {
-        let num_workers = (spec.share * self.num_threads as f32).ceil() as usize;
-        self.streams.add(spec.name, num_workers.clamp(1, self.num_threads))
+        self.streams.add(spec.name, self.num_workers(spec.share))
+    }
+
+    /// How many threads a share of the device is.
+    fn num_workers(&self, share: f32) -> usize {
+        ((share * self.num_threads as f32).ceil() as usize).clamp(1, self.num_threads)
     }
 
     /// Adds an event that has not been recorded.
@@ -144,7 +153,8 @@ impl CpuDevice {
     fn launch(&self, site: Site, work: Work, num_rows: u32) {
         if num_rows > 0 {
             let step = lock(&self.step).clone();
-            self.streams.launch(site.stream, Launch { site, work, step });
+            let most_workers = site.share.map(|share| self.num_workers(share));
+            self.streams.launch(site.stream, Launch { site, work, step, most_workers });
         }
     }
 }

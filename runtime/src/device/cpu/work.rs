@@ -31,6 +31,8 @@ pub(super) struct Launch {
     pub(super) site: Site,
     pub(super) work: Work,
     pub(super) step: Arc<CurrentStep>,
+    /// How many of its stream's workers it may take; `None` for all.
+    pub(super) most_workers: Option<usize>,
 }
 
 /// A launch's operator.
@@ -56,10 +58,11 @@ impl Task for Launch {
 
     fn split(&self, memory: &Memory, num_workers: usize) -> Split {
         let num_items = self.num_items(memory);
+        let most_workers = self.most_workers.unwrap_or(num_workers);
         if num_workers == 1 || self.cost_ns(memory) < WORTH_SHARING_NS {
             return Split::whole(num_items);
         }
-        Split::into(num_items, num_workers * CHUNKS_PER_WORKER)
+        split_among(num_items, num_workers, most_workers)
     }
 
     fn run(&self, memory: &Memory, items: Range<usize>) {
@@ -205,6 +208,16 @@ impl Launch {
     }
 }
 
+/// Chunks of work for at most `most_workers` of a stream's workers. Those are not named: a worker takes a chunk, so as
+/// many can join as there are chunks.
+fn split_among(num_items: usize, num_workers: usize, most_workers: usize) -> Split {
+    if most_workers < num_workers {
+        Split::into(num_items, most_workers)
+    } else {
+        Split::into(num_items, num_workers * CHUNKS_PER_WORKER)
+    }
+}
+
 fn rms_norm(memory: &Memory, args: &RmsNorm, items: Range<usize>) {
     let (x, out) = (memory.arena.read(args.x), memory.arena.write(args.out));
     kernels::rms_norm(x, memory.weights.vector(args.weight), args.eps, out, items);
@@ -244,4 +257,22 @@ fn gated_mul(memory: &Memory, args: &GatedMul, items: Range<usize>) {
 /// A region's rows, as indices into a per-row table.
 fn rows_of(region: Region) -> Range<usize> {
     region.first_row as usize..(region.first_row + region.num_rows) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_smaller_share_takes_fewer_workers() {
+        for num_items in [1, 7, 100, 4096] {
+            for (num_workers, most_workers) in [(8, 1), (8, 3), (4, 2), (2, 1)] {
+                let split = split_among(num_items, num_workers, most_workers);
+                assert!(split.num_chunks() <= most_workers, "{num_items} items, {most_workers} of {num_workers}");
+                assert_eq!(split.num_items, num_items);
+            }
+            assert_eq!(split_among(num_items, 4, 4), split_among(num_items, 4, 9), "a stream has no more than it has");
+        }
+        assert!(split_among(4096, 4, 4).num_chunks() > 4, "all of a stream's workers balance among each other");
+    }
 }

@@ -57,7 +57,7 @@ impl Task for Mix {
     }
 
     fn site(&self) -> Site {
-        Site { stream: StreamId(self.stream), node: "mix", nano: 1, layer: Some(4) }
+        Site { stream: StreamId(self.stream), node: "mix", nano: 1, layer: Some(4), share: None }
     }
 
     fn label(&self) -> Label {
