@@ -14,7 +14,7 @@
 //!     },
 //!     sharing: { "memory": [(0.1, 0.25), (0.4, 0.6)] },      // (share, speed of what is alone on the device)
 //!     slowdown: [(of: "memory", beside: "compute", points: [(0.5, 1.2), (1.0, 1.6)])],
-//!     oversubscribed: Waits,                                 // or Slows: what shares over 1 in all lead to
+//!     oversubscribed: Waits,                                 // or Yields, Slows: what shares over 1 in all lead to
 //!     like: Some("a100-80g-x8"),                             // takes kernels and sharing from there
 //! )
 //! ```
@@ -79,10 +79,13 @@ pub struct Profile {
 /// What launches side by side do whose shares sum to more than 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Oversubscribed {
-    /// The later ones wait until there is room: units are divided, and a unit runs one kernel to its end (the sum of
-    /// all shares is at most 1 in NanoFlow, section 4.1.3).
+    /// The later ones wait until there is room: units are divided for good, as green contexts do.
     #[default]
     Waits,
+    /// Products take what the others leave. Kernels with a fixed number of blocks keep their units and the hardware
+    /// fills the others with the blocks of products: NanoFlow defines a product's share by its speed beside another
+    /// kernel, and alone it has the whole device (section 4.1.1).
+    Yields,
     /// All get their part of the sum: units are switched between them, as an operating system does.
     Slows,
 }

@@ -33,9 +33,10 @@ use trefoil_ir::ids::{Id, StreamId};
 use trefoil_ir::schedule::Streams;
 
 use crate::cost::{Mix, Model};
-use crate::pipeline::run_until;
+use crate::pipeline::{PassError, compile, run_until};
 use crate::plan::{LaunchName, List, Order, Plan, Rule, Share, Target};
 use crate::profile::Profile;
+use crate::simulate;
 use anneal::Annealer;
 use shape::{Frame, Shape};
 use stack::{Choice, Stack};
@@ -96,10 +97,16 @@ pub struct Found {
     pub without_overlap: Plan,
     /// How it cuts a layer, in words.
     pub shape: String,
-    /// Seconds of a layer.
+    /// Seconds of a step by its compiled schedule.
+    pub seconds: f64,
+    /// Seconds of a step by the sequential plan.
+    pub sequential_seconds: f64,
+    /// Seconds of a step by the same cuts without overlap.
+    pub without_overlap_seconds: f64,
+    /// Seconds of a layer in the middle of the model.
     pub layer_seconds: f64,
     /// Seconds of a layer by the sequential plan.
-    pub sequential_seconds: f64,
+    pub sequential_layer_seconds: f64,
     /// No plan needs fewer seconds for a layer than these.
     pub bound_seconds: f64,
     /// Choices judged.
@@ -119,6 +126,9 @@ struct Contender {
     stack: Stack,
     annealer: Annealer,
 }
+
+/// How many of the best plans are compiled for a last judgement.
+const NUM_FINALISTS: usize = 3;
 
 /// Rounds of successive halving: the part of the shapes that go on, and the part of the judgements they get together.
 const ROUNDS: [(f64, f64); 5] = [(1.0, 0.1), (0.4, 0.15), (0.15, 0.2), (0.05, 0.25), (0.02, 0.3)];
@@ -143,7 +153,7 @@ pub fn search(goal: &Goal<'_>, options: &Options<'_>) -> Result<Found, Vec<Diagn
         searcher.round(&mut contenders, each);
     }
     contenders.sort_by(|a, b| a.annealer.best_seconds.total_cmp(&b.annealer.best_seconds));
-    searcher.found(contenders.first())
+    searcher.found(&contenders)
 }
 
 /// One stream, nothing cut, launches as written.
@@ -167,7 +177,8 @@ impl<'a> Searcher<'a> {
     fn new(goal: &'a Goal<'a>, options: &'a Options<'a>, sequential: &Plan) -> Result<Self, Vec<Diagnostic>> {
         let fused = run_until(goal.graph.clone(), sequential, "fuse").map_err(refused)?;
         let frame = Frame::of(&fused, goal.ranks, &goal.profile.name, goal.name);
-        let stack = stack_of(goal, sequential)?;
+        let grouped = run_until(goal.graph.clone(), sequential, "stream_groups").map_err(refused)?;
+        let stack = stack_of(goal, &grouped)?;
         let sequential_seconds = stack.period(goal.profile, &stack.as_written(|_| 1.0));
         let bound_seconds = bound::least_seconds(goal.profile, stack.least_seconds()).unwrap_or(0.0);
         let num_shapes = frame.shapes(&goal.mix, goal.profile.cut_rows).len();
@@ -182,9 +193,11 @@ impl<'a> Searcher<'a> {
 
     fn contender(&self, number: usize, shape: Shape) -> Result<Contender, Vec<Diagnostic>> {
         let streams = self.frame.streams();
-        let stack = stack_of(self.goal, &self.plan(&shape, streams.clone()))?;
+        let plan = Plan { order: Order::Overlap, ..self.plan(&shape, streams.clone()) };
+        let ordered = run_until(self.goal.graph.clone(), &plan, "order").map_err(refused)?;
+        let stack = stack_of(self.goal, &ordered)?;
         let shares: Vec<f32> = streams.values().map(|stream| stream.share).collect();
-        let start = stack.as_written(|piece| shares[piece.stream]);
+        let start = stack.as_scheduled(&ordered, |piece| if piece.has_share { shares[piece.stream] } else { 1.0 });
         let seed = self.options.seed.wrapping_mul(0x0100_0000_01B3).wrapping_add(number as u64);
         let annealer = Annealer::new(&stack, self.goal.profile, start, seed);
         Ok(Contender { shape, stack, annealer })
@@ -222,54 +235,71 @@ impl<'a> Searcher<'a> {
         });
     }
 
-    fn found(&self, best: Option<&Contender>) -> Result<Found, Vec<Diagnostic>> {
-        let better = best.filter(|best| best.annealer.best_seconds < self.sequential_seconds);
-        let Some(Contender { shape, stack, annealer }) = better else { return Err(vec![self.nothing_better()]) };
-        if std::env::var("DEBUG").is_ok() {
-            stack.debug(self.goal.profile, &annealer.best);
+    /// The plan whose compiled schedule is the fastest, of the best few.
+    fn found(&self, contenders: &[Contender]) -> Result<Found, Vec<Diagnostic>> {
+        let sequential_seconds = self.step_seconds(&sequential_plan(self.goal.ranks))?;
+        let mut best: Option<(f64, Plan, &Contender)> = None;
+        for contender in contenders.iter().take(NUM_FINALISTS) {
+            let plan = self.plan(&contender.shape, self.frame.streams());
+            let plan = with_choice(plan, &contender.stack, &contender.annealer.best);
+            let seconds = self.step_seconds(&plan)?;
+            if seconds < best.as_ref().map_or(sequential_seconds, |(seconds, ..)| *seconds) {
+                best = Some((seconds, plan, contender));
+            }
         }
-        let plan = self.plan(shape, self.frame.streams());
-        let plan = with_choice(plan, stack, &annealer.best);
+        let Some((seconds, plan, Contender { shape, annealer, .. })) = best else {
+            return Err(vec![self.nothing_better(sequential_seconds)]);
+        };
         let name = format!("{}-without-overlap", self.goal.name);
         let without_overlap = Plan { name, ..self.plan(shape, Frame::one_stream()) };
         Ok(Found {
             plan,
-            without_overlap,
             shape: shape.describe(),
+            seconds,
+            sequential_seconds,
+            without_overlap_seconds: self.step_seconds(&without_overlap)?,
+            without_overlap,
             layer_seconds: annealer.best_seconds,
-            sequential_seconds: self.sequential_seconds,
+            sequential_layer_seconds: self.sequential_seconds,
             bound_seconds: self.bound_seconds,
             judged: self.judged.load(Ordering::Relaxed),
         })
     }
 
-    fn nothing_better(&self) -> Diagnostic {
+    /// Seconds of a whole step by a plan's compiled schedule.
+    fn step_seconds(&self, plan: &Plan) -> Result<f64, Vec<Diagnostic>> {
+        let graph = compile(self.goal.graph.clone(), plan).map_err(refused)?;
+        let bound = bind(&graph, &|key: &str| (self.goal.config)(key))?;
+        Ok(simulate::seconds(&Model { graph: &graph, bound: &bound, profile: self.goal.profile }, &self.goal.mix))
+    }
+
+    fn nothing_better(&self, step_seconds: f64) -> Diagnostic {
         let message = format!(
             "no plan beats `sequential` on `{}` with {} decode and {} prefill rows: nothing is written",
             self.goal.profile.name, self.goal.mix.decode, self.goal.mix.prefill
         );
-        let (bound, found) = (self.bound_seconds, self.sequential_seconds);
         let help = format!(
-            "a layer takes {:.3} ms, and none can take less than {:.3} ms; give it more judgements or another workload",
-            found * 1e3,
-            bound * 1e3
+            "a step takes {:.2} ms and a layer {:.3} ms, which no plan does in less than {:.3} ms; give the search more \
+             judgements, or another workload",
+            step_seconds * 1e3,
+            self.sequential_seconds * 1e3,
+            self.bound_seconds * 1e3
         );
         Diagnostic::new("T1601", Place::default(), message).help(help)
     }
 }
 
-/// The layers of a graph compiled by a plan up to its streams.
-fn stack_of(goal: &Goal<'_>, plan: &Plan) -> Result<Stack, Vec<Diagnostic>> {
-    let grouped = run_until(goal.graph.clone(), plan, "stream_groups").map_err(refused)?;
-    let bound = bind(&grouped, &|key: &str| (goal.config)(key))?;
-    let model = Model { graph: &grouped, bound: &bound, profile: goal.profile };
+/// The layers of a graph whose launches have their streams.
+fn stack_of(goal: &Goal<'_>, graph: &Graph) -> Result<Stack, Vec<Diagnostic>> {
+    let bound = bind(graph, &|key: &str| (goal.config)(key))?;
+    let model = Model { graph, bound: &bound, profile: goal.profile };
     let no_layers = || vec![Diagnostic::new("T1602", Place::default(), format!("`{}` has no layers", goal.graph.name))];
     Stack::of(&model, &goal.mix).filter(|stack| stack.num_layers > 0).ok_or_else(no_layers)
 }
 
-fn refused(error: crate::pipeline::PassError) -> Vec<Diagnostic> {
+fn refused(error: PassError) -> Vec<Diagnostic> {
     match error {
-        crate::pipeline::PassError::Refused { mistakes, .. } => mistakes,
+        PassError::Refused { mistakes, .. } => mistakes,
         other => vec![Diagnostic::new("T1602", Place::default(), other.to_string())],
     }
 }

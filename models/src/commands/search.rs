@@ -7,13 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
-use trefoil_ir::bind::bind;
 use trefoil_ir::diag::{Diagnostic, render_all};
-use trefoil_passes::cost::{Mix, Model};
-use trefoil_passes::pipeline::compile;
-use trefoil_passes::plan::{Plan, Suits};
-use trefoil_passes::search::{Found, Goal, Options, Progress, search, sequential_plan};
-use trefoil_passes::simulate;
+use trefoil_passes::cost::Mix;
+use trefoil_passes::plan::Suits;
+use trefoil_passes::search::{Found, Goal, Options, Progress, search};
 
 use crate::args::SearchArgs;
 use crate::exit::{CommandError, Exit, OrExit, Outcome};
@@ -31,12 +28,10 @@ pub(crate) fn run(args: &SearchArgs) -> Outcome {
     Ok(())
 }
 
-/// A plan with what the simulator says of its compiled schedule.
+/// A plan with what it was found for.
 struct Planned {
     found: Found,
     mix: Mix,
-    seconds: f64,
-    sequential_seconds: f64,
     searched: Duration,
     about: String,
 }
@@ -44,9 +39,9 @@ struct Planned {
 fn plan_for(args: &SearchArgs, study: &Study, batch: u32, stop: &AtomicBool) -> Result<Planned, CommandError> {
     let mix = study.workload.mix(batch);
     let config = |key: &str| lookup(&study.config, key);
-    let name = format!("{}-tp{}-{batch}", study.profile.name, study.ranks);
-    let goal =
-        Goal { graph: &study.graph, config: &config, profile: &study.profile, ranks: study.ranks, mix, name: &name };
+    let (profile, ranks) = (&study.profile, study.ranks);
+    let name = format!("{}-tp{ranks}-{batch}", profile.name);
+    let goal = Goal { graph: &study.graph, config: &config, profile, ranks, mix, name: &name };
     let began = Instant::now();
     let limit = Duration::from_secs(args.time_limit);
     let bar = progress_bar(args.judgements);
@@ -59,10 +54,7 @@ fn plan_for(args: &SearchArgs, study: &Study, batch: u32, stop: &AtomicBool) -> 
     };
     let found = search(&goal, &options).map_err(|mistakes| complaint(study, &mistakes)).or_exit(Exit::Invalid)?;
     bar.finish_and_clear();
-    let seconds = simulated(study, &found.plan, &mix).or_exit(Exit::Invalid)?;
-    let sequential_seconds = simulated(study, &sequential_plan(study.ranks), &mix).or_exit(Exit::Invalid)?;
-    let mut planned =
-        Planned { found, mix, seconds, sequential_seconds, searched: began.elapsed(), about: String::new() };
+    let mut planned = Planned { found, mix, searched: began.elapsed(), about: String::new() };
     planned.found.plan.suits = suits(&mix);
     planned.about = planned.describe(args, study);
     Ok(planned)
@@ -72,13 +64,6 @@ fn plan_for(args: &SearchArgs, study: &Study, batch: u32, stop: &AtomicBool) -> 
 fn suits(mix: &Mix) -> Suits {
     let tokens = mix.tokens();
     Suits { min_tokens: tokens - tokens / 4, min_decode: mix.decode / 2, max_tokens: None, max_decode: None }
-}
-
-/// Seconds of a step by a plan's compiled schedule.
-fn simulated(study: &Study, plan: &Plan, mix: &Mix) -> anyhow::Result<f64> {
-    let graph = compile(study.graph.clone(), plan).map_err(|error| anyhow!("{error}"))?;
-    let bound = bind(&graph, &|key: &str| lookup(&study.config, key)).map_err(|faults| study.source.draw(&faults))?;
-    Ok(simulate::seconds(&Model { graph: &graph, bound: &bound, profile: &study.profile }, mix))
 }
 
 fn complaint(study: &Study, mistakes: &[Diagnostic]) -> anyhow::Error {
@@ -136,9 +121,9 @@ impl Planned {
             self.mix.decode_context,
             self.mix.prefill,
             self.found.shape,
-            self.seconds * 1e3,
-            self.sequential_seconds * 1e3,
-            self.sequential_seconds / self.seconds,
+            self.found.seconds * 1e3,
+            self.found.sequential_seconds * 1e3,
+            self.found.sequential_seconds / self.found.seconds,
             self.found.gap() * 100.0,
         )
     }
@@ -151,18 +136,18 @@ impl Planned {
         );
         println!(
             "step        {:.2} ms; sequential {:.2} ms: {:.3} times as fast",
-            self.seconds * 1e3,
-            self.sequential_seconds * 1e3,
-            self.sequential_seconds / self.seconds
+            self.found.seconds * 1e3,
+            self.found.sequential_seconds * 1e3,
+            self.found.sequential_seconds / self.found.seconds
         );
         println!(
             "layer       {:.4} ms; bound {:.4} ms, gap {:.1} %; sequential {:.4} ms",
             self.found.layer_seconds * 1e3,
             self.found.bound_seconds * 1e3,
             self.found.gap() * 100.0,
-            self.found.sequential_seconds * 1e3
+            self.found.sequential_layer_seconds * 1e3
         );
-        println!("throughput  {:.0} tokens/s", f64::from(self.mix.tokens()) / self.seconds);
+        println!("throughput  {:.0} tokens/s", f64::from(self.mix.tokens()) / self.found.seconds);
         println!("search      {} choices in {:.1} s", self.found.judged, self.searched.as_secs_f64());
     }
 }

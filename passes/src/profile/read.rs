@@ -40,6 +40,7 @@ struct DeviceForm<'a> {
 enum OversubscribedForm {
     #[default]
     Waits,
+    Yields,
     Slows,
 }
 
@@ -139,6 +140,7 @@ fn from_form<'a, 'f>(
         slowdown,
         oversubscribed: match form.oversubscribed {
             OversubscribedForm::Waits => Oversubscribed::Waits,
+            OversubscribedForm::Yields => Oversubscribed::Yields,
             OversubscribedForm::Slows => Oversubscribed::Slows,
         },
     };

@@ -21,9 +21,9 @@ pub(super) struct Annealer {
     pub(super) best_seconds: f64,
 }
 
-/// Temperatures as parts of the seconds of a layer: at first one in a hundred worse choices by 2 % is kept.
-const WARM: f64 = 0.004;
-const COLD: f64 = 0.0002;
+/// Temperatures as parts of the seconds of a layer: at first a choice that is 1 % worse is kept one time in three.
+const WARM: f64 = 0.01;
+const COLD: f64 = 0.0005;
 
 impl Annealer {
     pub(super) fn new(stack: &Stack, profile: &Profile, start: Choice, seed: u64) -> Self {
@@ -58,6 +58,9 @@ impl Annealer {
             2..10 => self.change_share(stack, &mut changed),
             _order => self.move_launch(stack, &mut changed),
         }
+        if changed == self.current {
+            return;
+        }
         let seconds = stack.period(profile, &changed);
         let worse = seconds - self.current_seconds;
         if worse > 0.0 && self.random.share() >= (-worse / temperature).exp() {
@@ -70,18 +73,22 @@ impl Annealer {
         }
     }
 
-    /// Puts a launch somewhere else between those it follows and those that follow it.
+    /// Puts a launch somewhere else, and with it what it follows, or what follows it, on the way there.
     fn move_launch(&mut self, stack: &Stack, choice: &mut Choice) {
         let number = self.random.below(stack.bodies.len());
         let (body, order) = (&stack.bodies[number], &mut choice.orders[number]);
         let at = self.random.below(order.len());
-        let piece = order[at];
-        let first = order[..at].iter().rposition(|other| body.within[piece].contains(other)).map_or(0, |at| at + 1);
-        let follows = |other: &usize| body.within[*other].contains(&piece);
-        let last = order[at + 1..].iter().position(follows).map_or(order.len() - 1, |offset| at + offset);
-        let to = first + self.random.below(last - first + 1);
-        let piece = order.remove(at);
-        order.insert(to, piece);
+        // Near places more often than far ones.
+        let far = self.random.share().powi(2) * order.len() as f64;
+        let to = if self.random.below(2) == 0 { at.saturating_sub(1 + far as usize) } else { at + 1 + far as usize };
+        let to = to.min(order.len() - 1);
+        if to < at {
+            let moved = drawn_along(order[to..=at].iter().rev(), |one, moved| body.within[*moved].contains(one));
+            reorder(&mut order[to..=at], |piece| !moved.contains(piece));
+        } else {
+            let moved = drawn_along(order[at..=to].iter(), |one, moved| body.within[*one].contains(moved));
+            reorder(&mut order[at..=to], |piece| moved.contains(piece));
+        }
     }
 
     /// Gives one launch, or all of its node, another share.
@@ -89,10 +96,14 @@ impl Annealer {
         let number = self.random.below(stack.bodies.len());
         let (body, shares) = (&stack.bodies[number], &mut choice.shares[number]);
         let chosen = self.random.below(shares.len());
+        if !body.pieces[chosen].has_share {
+            return;
+        }
         let share = level(body.pieces[chosen].load.bound_by, &mut self.random);
         let all_of_node = self.random.share() < 0.5;
         for (at, piece) in body.pieces.iter().enumerate() {
-            if at == chosen || all_of_node && piece.node == body.pieces[chosen].node {
+            let is_of_node = piece.has_share && piece.node == body.pieces[chosen].node;
+            if at == chosen || all_of_node && is_of_node {
                 shares[at] = share;
             }
         }
@@ -114,6 +125,22 @@ impl Annealer {
             }
         }
     }
+}
+
+/// The first of the launches, and those that must keep their place before or after one that is drawn along.
+fn drawn_along<'a>(launches: impl Iterator<Item = &'a usize>, is_bound: impl Fn(&usize, &usize) -> bool) -> Vec<usize> {
+    let mut moved: Vec<usize> = vec![];
+    for launch in launches {
+        if moved.is_empty() || moved.iter().any(|other| is_bound(launch, other)) {
+            moved.push(*launch);
+        }
+    }
+    moved
+}
+
+/// Puts the launches that come last behind the others, both in the order they had.
+fn reorder(launches: &mut [usize], comes_last: impl Fn(&usize) -> bool) {
+    launches.sort_by_key(comes_last);
 }
 
 /// A share in tenths: products need most of the device, collectives little of it.

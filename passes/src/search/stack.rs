@@ -7,10 +7,10 @@
 use trefoil_ir::graph::{Graph, Node};
 use trefoil_ir::ids::{BlockId, Id};
 use trefoil_ir::op::Op;
-use trefoil_ir::schedule::Group;
+use trefoil_ir::schedule::{Group, Section, Step};
 
 use crate::cost::{Load, Mix, Model};
-use crate::profile::{Profile, ResourceKey};
+use crate::profile::{Oversubscribed, Profile, ResourceKey};
 use crate::simulate::engine::{self, Task};
 use crate::touch::{Layout, Thing, Touch, touches};
 
@@ -24,6 +24,8 @@ pub(super) struct Piece {
     /// By the number of a stream.
     pub(super) may_be_on: Vec<bool>,
     pub(super) load: Load,
+    /// Whether its share is to be chosen: products may take what the others leave.
+    pub(super) has_share: bool,
     /// Seconds at the best rate its kernel has.
     pub(super) least_seconds: f64,
     touches: Vec<Touch>,
@@ -57,6 +59,12 @@ pub(super) struct Choice {
     pub(super) shares: Vec<Vec<f32>>,
     /// For each body, the streams by the numbers of its launches; one for all launches of a node.
     pub(super) streams: Vec<Vec<usize>>,
+}
+
+impl Body {
+    fn find(&self, node: &str, nano: usize) -> Option<usize> {
+        self.pieces.iter().position(|piece| piece.node == node && piece.nano == nano)
+    }
 }
 
 impl Stack {
@@ -122,6 +130,24 @@ impl Stack {
         (tasks, layers)
     }
 
+    /// All launches in the order of a graph's schedule, or of the text where there is none.
+    pub(super) fn as_scheduled(&self, graph: &Graph, share_of: impl Fn(&Piece) -> f32) -> Choice {
+        let mut choice = self.as_written(share_of);
+        let sections = graph.schedule.iter().flat_map(|schedule| &schedule.sections);
+        let texts = sections.filter_map(|section| match section {
+            Section::Repeat { blocks, .. } => Some(blocks),
+            Section::Once(_) => None,
+        });
+        for ((body, order), (_, steps)) in self.bodies.iter().zip(&mut choice.orders).zip(texts.flatten()) {
+            let numbered = steps.iter().filter_map(|step| match step {
+                Step::Launch(launch) => body.find(&launch.node, launch.nano),
+                Step::Record { .. } | Step::Wait { .. } => None,
+            });
+            *order = numbered.collect();
+        }
+        choice
+    }
+
     /// All launches in the order of the text.
     pub(super) fn as_written(&self, share_of: impl Fn(&Piece) -> f32) -> Choice {
         let orders = self.bodies.iter().map(|body| (0..body.pieces.len()).collect()).collect();
@@ -164,9 +190,15 @@ fn piece(model: &Model<'_>, mix: &Mix, cuts: &[u32], before: &[Node], node: &Nod
         stream: stream.index(),
         may_be_on: may_be_on(model.graph, &node.op, load.bound_by),
         load,
+        has_share: !takes_what_is_left(model.profile, &load),
         least_seconds: model.least_seconds(&node.op, load),
         touches: touches(model.graph, &node.op, &node.outputs, range),
     })
+}
+
+/// Whether a launch asks for the whole device and gets what the others leave.
+pub(super) fn takes_what_is_left(profile: &Profile, load: &Load) -> bool {
+    profile.oversubscribed == Oversubscribed::Yields && load.bound_by == ResourceKey::Compute
 }
 
 /// The streams an operator may be on. Products are on those for compute, collectives on those for the network; what is
@@ -227,39 +259,4 @@ fn across(layout: &Layout, before: &Body, after: &Body) -> Vec<Vec<usize>> {
         own.iter().copied().filter(|earlier| !by_own_layer(earlier) && !by_its_layer(earlier)).collect()
     };
     (0..met.len()).map(direct).collect()
-}
-
-impl Stack {
-    /// Scratch.
-    pub(super) fn debug(&self, profile: &Profile, choice: &Choice) {
-        let (tasks, layers) = self.tasks(choice, 6);
-        let run = engine::run(profile, &tasks, false);
-        let mut names = vec![];
-        for _ in 0..6 {
-            for piece in &choice.orders[0] {
-                names.push((
-                    *piece,
-                    format!("{}#{}", self.bodies[0].pieces[*piece].node, self.bodies[0].pieces[*piece].nano),
-                ));
-            }
-        }
-        let base =
-            run.spans.iter().zip(&layers).filter(|(_, l)| **l == 3).map(|(s, _)| s.start).fold(f64::INFINITY, f64::min);
-        for stream in 0..self.num_streams {
-            println!("-- stream {stream}");
-            for (i, task) in tasks.iter().enumerate().filter(|(i, t)| t.stream == stream && layers[*i] == 3) {
-                let s = run.spans[i];
-                println!(
-                    "{:>16} {:8.1} {:8.1}  alone {:7.1} took {:7.1} share {:.1} {:?}",
-                    names[i].1,
-                    (s.start - base) * 1e6,
-                    (s.end - base) * 1e6,
-                    task.load.seconds * 1e6,
-                    (s.end - s.start) * 1e6,
-                    task.share,
-                    task.resource
-                );
-            }
-        }
-    }
 }

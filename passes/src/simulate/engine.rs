@@ -142,9 +142,17 @@ impl<'a> Engine<'a> {
 
     /// Whether the units that a task asks for are free, on devices that divide their units.
     fn has_room(&self, task: usize) -> bool {
-        let taken: f64 = self.running.iter().map(|running| self.tasks[running.task].share).sum();
-        let fits = taken + self.tasks[task].share <= 1.0 + 1e-6;
-        self.profile.oversubscribed == Oversubscribed::Slows || self.running.is_empty() || fits
+        let own = &self.tasks[task];
+        let yields = |task: &Task| task.resource == ResourceKey::Compute;
+        let running = self.running.iter().map(|running| &self.tasks[running.task]);
+        match self.profile.oversubscribed {
+            Oversubscribed::Slows => true,
+            Oversubscribed::Waits => self.running.is_empty() || taken(running) + own.share <= ROOM,
+            Oversubscribed::Yields => {
+                let kept = taken(running.filter(|task| !yields(task)));
+                yields(own) || kept == 0.0 || kept + own.share <= ROOM
+            }
+        }
     }
 
     /// Goes on to the next end of a task.
@@ -171,6 +179,13 @@ impl<'a> Engine<'a> {
             false
         });
     }
+}
+
+/// All units, and a little for rounding.
+const ROOM: f64 = 1.0 + 1e-6;
+
+fn taken<'a>(tasks: impl Iterator<Item = &'a Task>) -> f64 {
+    tasks.map(|task| task.share).sum()
 }
 
 /// Seconds at full speed; none where the cost model has no number.

@@ -5,7 +5,7 @@
 //! - Memory and network are then divided max-min fairly: who wants no more than an even part gets what it wants, and
 //!   the rest is divided evenly among the others.
 
-use crate::profile::{Network, Profile};
+use crate::profile::{Network, Oversubscribed, Profile, ResourceKey};
 
 use super::engine::{Task, seconds};
 
@@ -27,10 +27,7 @@ pub(super) struct Running {
 
 /// Gives every running task its share and speed.
 pub(super) fn assign(profile: &Profile, tasks: &[Task], running: &mut [Running]) {
-    let total: f64 = running.iter().map(|running| tasks[running.task].share).sum();
-    for running in running.iter_mut() {
-        running.share = tasks[running.task].share / total.max(1.0);
-    }
+    share(profile, tasks, running);
     for number in 0..running.len() {
         running[number].speed = speed_beside(profile, tasks, running, number);
     }
@@ -38,6 +35,25 @@ pub(super) fn assign(profile: &Profile, tasks: &[Task], running: &mut [Running])
         divide(tasks, running, profile.memory.bandwidth, |task| task.load.bytes);
         let link = profile.network.map_or(f64::INFINITY, Network::one_way);
         divide(tasks, running, link, |task| task.load.network);
+    }
+}
+
+/// Gives every running task its share: what it asks for, or what is left where all together ask for more than there is.
+fn share(profile: &Profile, tasks: &[Task], running: &mut [Running]) {
+    let total: f64 = running.iter().map(|running| tasks[running.task].share).sum();
+    let yields =
+        |task: &Task| profile.oversubscribed == Oversubscribed::Yields && task.resource == ResourceKey::Compute;
+    let yielding = running.iter().map(|running| &tasks[running.task]).filter(|task| yields(task));
+    let yielding: f64 = yielding.map(|task| task.share).sum();
+    let kept = total - yielding;
+    for running in running.iter_mut() {
+        let task = &tasks[running.task];
+        running.share = match total > 1.0 {
+            false => task.share,
+            true if yielding > 0.0 && kept < 1.0 && yields(task) => task.share * (1.0 - kept) / yielding,
+            true if yielding > 0.0 && kept < 1.0 => task.share,
+            true => task.share / total,
+        };
     }
 }
 
