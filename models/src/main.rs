@@ -2,6 +2,7 @@
 
 mod args;
 mod arrivals;
+mod candidates;
 mod commands;
 mod exit;
 mod lengths;

@@ -5,15 +5,13 @@
 
 use std::collections::HashMap;
 
-use anyhow::ensure;
-use trefoil::registry::PLAN_SOURCES;
-use trefoil_ir::bind::Bound;
-use trefoil_ir::graph::Graph;
-use trefoil_passes::cost::{Mix, Model};
-use trefoil_passes::plan::{Plan, Suits};
+use anyhow::bail;
+use trefoil::registry::plans_of;
+use trefoil_passes::cost::Mix;
 use trefoil_passes::profile::Profile;
 use trefoil_passes::simulate::totals::Totals;
 
+use crate::candidates::{self, Candidate, obstacle};
 use crate::exit::{CommandError, Exit, OrExit};
 use crate::source::{self, Source};
 use crate::study::Study;
@@ -24,16 +22,8 @@ const FALLBACK: &str = "sequential";
 /// Plans, with what is known of their steps.
 pub(super) struct Plans<'a> {
     profile: &'a Profile,
-    plans: Vec<Compiled>,
+    plans: Vec<Candidate>,
     known: HashMap<(usize, Key), Totals>,
-}
-
-/// A plan's compiled graph.
-struct Compiled {
-    name: String,
-    suits: Suits,
-    graph: Graph,
-    bound: Bound,
 }
 
 /// A rounded mix, floats by their bits.
@@ -59,7 +49,7 @@ impl<'a> Plans<'a> {
 
     /// The number of the plan for a step.
     pub(super) fn choose(&self, mix: &Mix) -> usize {
-        choose(self.plans.iter().map(|plan| plan.suits), mix.tokens(), mix.decode)
+        candidates::choose(&self.plans, mix)
     }
 
     /// What a step of rows much like these takes and does.
@@ -81,49 +71,29 @@ impl<'a> Plans<'a> {
     }
 }
 
-impl Compiled {
-    fn model<'a>(&'a self, profile: &'a Profile) -> Model<'a> {
-        Model { graph: &self.graph, bound: &self.bound, profile }
-    }
-}
-
-/// The last plan that suits so many rows, and the first where none does: the rule of the runtime.
-fn choose(plans: impl DoubleEndedIterator<Item = Suits> + ExactSizeIterator, tokens: u32, decode: u32) -> usize {
-    let within = |count: u32, least: u32, most: Option<u32>| count >= least && most.is_none_or(|most| count <= most);
-    let suits = |suits: Suits| {
-        within(tokens, suits.min_tokens, suits.max_tokens) && within(decode, suits.min_decode, suits.max_decode)
-    };
-    plans.into_iter().rposition(suits).unwrap_or(0)
-}
-
-/// Plans beside the fallback that are compiled in, and made for the study's device and ranks.
+/// Plans beside the fallback that are compiled in for the graph, and made for the study's device and ranks.
 fn compiled_in(study: &Study) -> anyhow::Result<Vec<Source>> {
+    let others = plans_of(&study.source.name).into_iter().filter(|(name, _)| *name != FALLBACK);
+    let sources = others.map(|(name, _)| source::plan(name)).collect::<anyhow::Result<Vec<_>>>()?;
     let mut fitting = Vec::new();
-    for (name, _) in PLAN_SOURCES.iter().filter(|(name, _)| *name != FALLBACK) {
-        let source = source::plan(name)?;
-        let plan = source.load_plan()?;
-        if is_for_device(&plan, study) && plan.ranks.is_none_or(|ranks| ranks == study.ranks) {
+    for source in sources {
+        if obstacle(study, &source.load_plan()?).is_none() {
             fitting.push(source);
         }
     }
     Ok(fitting)
 }
 
-fn is_for_device(plan: &Plan, study: &Study) -> bool {
-    plan.device.as_ref().is_none_or(|device| *device == study.profile.name)
-}
-
-fn compile(study: &Study, source: &Source) -> anyhow::Result<Compiled> {
-    let plan = source.load_plan()?;
-    ensure!(
-        is_for_device(&plan, study),
-        "error[T1506]: the plan {} is for the device {}, and --device is {}\n  help: another plan, or --device {0}",
-        source.label,
-        plan.device.as_deref().unwrap_or_default(),
-        study.profile.name
-    );
-    let (graph, bound) = study.compile(source)?;
-    Ok(Compiled { name: plan.name, suits: plan.suits, graph, bound })
+fn compile(study: &Study, source: &Source) -> anyhow::Result<Candidate> {
+    if let Some(why) = obstacle(study, &source.load_plan()?) {
+        bail!(
+            "error[T1506]: the plan {} {why}, and the study is of {} × {}\n  help: another plan, --device or --tp",
+            source.label,
+            study.ranks,
+            study.profile.name
+        );
+    }
+    Candidate::compile(study, source)
 }
 
 /// The mix with rows in multiples of 16 and contexts in steps of 1/32 or less. Steps that fill the dense batch still
@@ -164,15 +134,6 @@ fn key(mix: &Mix) -> Key {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_last_plan_that_suits_is_taken() {
-        let large = Suits { min_tokens: 100, min_decode: 10, max_tokens: Some(200), max_decode: None };
-        let chosen = |tokens, decode| choose([Suits::default(), large].into_iter(), tokens, decode);
-        assert_eq!([chosen(99, 99), chosen(100, 9), chosen(201, 50)], [0; 3]);
-        assert_eq!([chosen(100, 10), chosen(200, 200)], [1; 2]);
-        assert_eq!(choose([large, large].into_iter(), 1, 1), 0);
-    }
 
     #[test]
     fn rounding_keeps_small_numbers_and_full_batches() {
