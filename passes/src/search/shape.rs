@@ -219,6 +219,6 @@ fn after_attention(graph: &Graph, block: BlockId) -> Vec<String> {
 }
 
 fn last_products(graph: &Graph, block: BlockId) -> Vec<String> {
-    let products = graph.body(Some(block)).iter().filter(|node| matches!(node.op, Op::Linear { .. }));
-    products.last().map(|node| node.name.clone()).into_iter().collect()
+    let mut products = graph.body(Some(block)).iter().filter(|node| matches!(node.op, Op::Linear { .. }));
+    products.next_back().map(|node| node.name.clone()).into_iter().collect()
 }
