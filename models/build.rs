@@ -17,6 +17,7 @@ fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=graphs");
     println!("cargo::rerun-if-changed=plans");
     println!("cargo::rerun-if-changed=devices");
+    println!("cargo::rerun-if-changed=../bench/plans");
     let graphs = ron_files(Path::new("graphs"))?;
     complain_of_rivals(&graphs)?;
     let text = library(&graphs)?;
@@ -83,6 +84,8 @@ fn library(graphs: &[PathBuf]) -> io::Result<String> {
         text,
         "/// Plans that only one graph has, with that graph.\npub const OWN_PLANS: &[(&str, &str)] = &[\n{own_plans}];"
     );
+    let papers = ron_files(Path::new("../bench/plans"))?;
+    text += &sources("PAPER_PLANS", "Names and texts of the plans found for settings of the paper.", &papers);
     let devices = ron_files(Path::new("devices"))?;
     text += &sources("DEVICE_SOURCES", "Names and texts of the device profiles.", &devices);
     Ok(text)

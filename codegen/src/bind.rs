@@ -94,10 +94,7 @@ fn expect(expectation: &Expectation) -> TokenStream {
 
 /// The sizes of weights, caches and buffers that some configuration could make impossible.
 fn derived_sizes(model: &Model<'_>, tables: &Tables) -> Vec<Dim> {
-    let weights = tables
-        .weights
-        .iter()
-        .flat_map(|(_, weight)| weight.pieces.iter().map(|piece| &piece.rows).chain([&weight.columns]));
+    let weights = tables.weights.iter().flat_map(|(_, weight)| sizes_of(weight));
     let caches = tables.caches.iter().flat_map(|(_, cache)| [&cache.kv_heads, &cache.head]);
     let angles = tables.angles.iter().map(|(_, angles)| &angles.head);
     let schedules = model.plans.iter().filter_map(|planned| planned.graph.schedule.as_ref());
@@ -169,10 +166,7 @@ fn layers_of(first: &Dim, end: &Dim, blocks: &[BlockId], block: BlockId) -> Toke
 }
 
 fn weights(graph: &Graph, tables: &Tables) -> TokenStream {
-    let sizes = tables
-        .weights
-        .iter()
-        .flat_map(|(_, weight)| weight.pieces.iter().map(|piece| &piece.rows).chain([&weight.columns]));
+    let sizes = tables.weights.iter().flat_map(|(_, weight)| sizes_of(weight));
     let known = locals(graph, sizes, &quote!(dims));
     let entries: Vec<_> = tables.weights.iter().map(|(_, weight)| weight_spec(graph, weight)).collect();
     let dims = parameter("dims", &quote!(#known #(#entries)*));
@@ -185,16 +179,22 @@ fn weights(graph: &Graph, tables: &Tables) -> TokenStream {
     }
 }
 
+fn sizes_of(weight: &Weight) -> impl Iterator<Item = &Dim> {
+    let pieces = weight.pieces.iter().flat_map(|piece| [&piece.rows, &piece.columns]);
+    pieces.chain([&weight.columns]).chain(&weight.experts)
+}
+
 fn weight_spec(graph: &Graph, weight: &Weight) -> TokenStream {
     let role = match weight.role {
         WeightRole::Matrix => quote!(model::WeightRole::Matrix),
+        WeightRole::Experts => quote!(model::WeightRole::Experts),
         WeightRole::Table => quote!(model::WeightRole::Table),
         WeightRole::Vector => quote!(model::WeightRole::Vector),
     };
     let pieces = weight.pieces.iter().map(|piece| {
-        let (tensor, rows) = (&piece.tensor, plain(&piece.rows));
+        let (tensor, rows, columns) = (&piece.tensor, plain(&piece.rows), field("columns", &plain(&piece.columns)));
         let tied = piece.tied.as_ref().map_or(quote!(None), |tied| quote!(Some(#tied.to_owned())));
-        quote!(model::Piece { tensor: #tensor.to_owned(), tied: #tied, rows: #rows })
+        quote!(model::Piece { tensor: #tensor.to_owned(), tied: #tied, rows: #rows, #columns })
     });
     let columns = plain(&weight.columns);
     let layers = weight.block.map_or(quote!(None), |block| {
@@ -206,11 +206,18 @@ fn weight_spec(graph: &Graph, weight: &Weight) -> TokenStream {
         Part::Rows => quote!(model::Part::Rows),
         Part::Columns => quote!(model::Part::Columns),
     };
+    let columns = field("columns", &columns);
+    let experts = weight.experts.as_ref().map_or(quote!(None), |experts| {
+        let experts = plain(experts);
+        quote!(Some(#experts))
+    });
+    let experts = field("experts", &experts);
     quote! {
         model::WeightSpec {
             role: #role,
             pieces: Vec::from([#(#pieces),*]),
-            columns: #columns,
+            #columns,
+            #experts,
             layers: #layers,
             part: #part,
         }

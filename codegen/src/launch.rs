@@ -8,7 +8,7 @@ use syn::Ident;
 use trefoil_ir::dim::Dim;
 use trefoil_ir::graph::{Graph, Range, SEQS};
 use trefoil_ir::ids::{BufferId, CacheId, EventId, Id, ParamId, StreamId, ValueId, WeightId};
-use trefoil_ir::op::{Activation, Mask, Op, RowDomain};
+use trefoil_ir::op::{Activation, Mask, Op, RowDomain, Scoring};
 use trefoil_ir::schedule::{Launch, Step};
 
 use crate::launchable::home;
@@ -139,6 +139,19 @@ impl<'a> Body<'a> {
             Op::Add { a, b } => call("add", "Add", [("a", x(a)), ("b", x(b)), out(0)]),
             Op::GatedMul { gate, up, by } => {
                 call("gated_mul", "GatedMul", [("gate", x(gate)), ("up", x(up)), ("by", activation(by)), out(0)])
+            }
+            Op::Route { x: from, scoring, renormalize, .. } => {
+                let (scoring, renormalize) =
+                    (("scoring", self::scoring(scoring)), ("renormalize", quote!(#renormalize)));
+                let (experts, shares) = (("experts", self.write(launch, 0)), ("shares", self.write(launch, 1)));
+                call("route", "Route", [("x", x(from)), scoring, renormalize, experts, shares])
+            }
+            Op::ExpertLinear { x: from, experts, weight: id } => {
+                let fields = [("x", x(from)), ("experts", x(experts)), weight(id), out(0)];
+                call("expert_linear", "ExpertLinear", fields)
+            }
+            Op::Combine { x: from, shares } => {
+                call("combine", "Combine", [("x", x(from)), ("shares", x(shares)), out(0)])
             }
             Op::Rows { x: from, at } => call("rows", "Rows", [("x", x(from)), ("at", self.table(at)), out(0)]),
             Op::AllReduce { x: from, .. } => call("all_reduce", "Collective", [("x", x(from)), out(0)]),
@@ -327,6 +340,13 @@ fn activation(by: Activation) -> TokenStream {
         Activation::Silu => quote!(launch::Activation::Silu),
         Activation::Gelu => quote!(launch::Activation::Gelu),
         Activation::GeluTanh => quote!(launch::Activation::GeluTanh),
+    }
+}
+
+fn scoring(scoring: Scoring) -> TokenStream {
+    match scoring {
+        Scoring::Softmax => quote!(launch::Scoring::Softmax),
+        Scoring::Sigmoid => quote!(launch::Scoring::Sigmoid),
     }
 }
 

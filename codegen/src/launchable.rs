@@ -36,6 +36,9 @@ fn is_launched(op: &Op) -> bool {
         | Op::Rope { .. }
         | Op::Add { .. }
         | Op::GatedMul { .. }
+        | Op::Route { .. }
+        | Op::ExpertLinear { .. }
+        | Op::Combine { .. }
         | Op::Rows { .. }
         | Op::KvWrite { .. }
         | Op::DecodeAttention { .. }

@@ -79,7 +79,8 @@ fn named<T>(entries: Vec<T>, name: impl Fn(&T) -> String) -> Vec<(Ident, T)> {
 }
 
 fn same_weight(a: &Weight, b: &Weight) -> bool {
-    let what = |weight: &Weight| (weight.role, weight.columns.clone(), weight.block, weight.part);
+    let what =
+        |weight: &Weight| (weight.role, weight.columns.clone(), weight.experts.clone(), weight.block, weight.part);
     what(a) == what(b) && a.pieces == b.pieces
 }
 
@@ -110,6 +111,9 @@ fn cache_of(op: &Op) -> Option<CacheId> {
         | Op::Rope { .. }
         | Op::Add { .. }
         | Op::GatedMul { .. }
+        | Op::Route { .. }
+        | Op::ExpertLinear { .. }
+        | Op::Combine { .. }
         | Op::Rows { .. }
         | Op::Repeat { .. }
         | Op::Columns { .. }
@@ -128,6 +132,9 @@ fn angles_of(op: &Op) -> Option<Angles> {
         | Op::Attention { .. }
         | Op::Add { .. }
         | Op::GatedMul { .. }
+        | Op::Route { .. }
+        | Op::ExpertLinear { .. }
+        | Op::Combine { .. }
         | Op::Rows { .. }
         | Op::Repeat { .. }
         | Op::KvWrite { .. }

@@ -14,7 +14,9 @@ use std::collections::BTreeMap;
 
 use crate::diag::{Diagnostic, Place};
 use crate::dim::{Dim, Expr, Operator};
-use crate::graph::{Definition, Expectation, Graph, Literal};
+use crate::graph::{Definition, Expectation, Graph, Literal, Node, Weight};
+use crate::ids::BlockId;
+use crate::op::Op;
 
 /// The sizes and settings of a graph at one configuration.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -29,6 +31,24 @@ impl Bound {
     /// The value of a dim at these sizes, `None` where it depends on the step.
     pub fn size(&self, dim: &Dim) -> Option<u64> {
         dim.evaluate(&|name| self.dims.get(name).copied())
+    }
+
+    /// How many layers of the graph have the text of `block`; 1 for the main body.
+    pub fn num_layers(&self, graph: &Graph, block: Option<BlockId>) -> u64 {
+        let Some(block) = block else { return 1 };
+        let of_one = |node: &Node| {
+            let Op::Repeat { blocks, times, .. } = &node.op else { return 0 };
+            let turns = 0..self.size(times).unwrap_or(0);
+            turns.filter(|turn| blocks[(*turn as usize) % blocks.len()] == block).count() as u64
+        };
+        graph.nodes.iter().map(of_one).sum()
+    }
+
+    /// How many parameters the weights of the graph have, every tensor stored apart.
+    pub fn num_parameters(&self, graph: &Graph) -> u64 {
+        let of_one =
+            |weight: &Weight| self.size(&weight.elements()).unwrap_or(0) * self.num_layers(graph, weight.block);
+        graph.weights.values().map(of_one).sum()
     }
 }
 

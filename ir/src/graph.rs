@@ -99,10 +99,12 @@ pub enum Literal {
 pub struct Weight {
     /// What it is read as.
     pub role: WeightRole,
-    /// The tensors, stacked along rows; more than one after fusion.
+    /// The tensors, more than one after fusion: matrices one below the other, vectors end to end.
     pub pieces: Vec<Piece>,
     /// Elements of a row.
     pub columns: Dim,
+    /// How many experts have one, for [`WeightRole::Experts`]; each tensor's name then holds `{expert}`.
+    pub experts: Option<Dim>,
     /// The block whose layers each have one; `None` for a weight of the whole model.
     pub block: Option<BlockId>,
     /// What a rank holds of the tensors.
@@ -124,9 +126,20 @@ pub enum Part {
 }
 
 impl Weight {
-    /// Its rows: those of all its tensors.
+    /// Its rows: those of all its tensors, of one expert; 1 for a vector.
     pub fn rows(&self) -> Dim {
-        self.pieces.iter().fold(Dim::default(), |rows, piece| rows.plus(&piece.rows))
+        match self.role {
+            WeightRole::Matrix | WeightRole::Experts | WeightRole::Table => {
+                self.pieces.iter().fold(Dim::default(), |rows, piece| rows.plus(&piece.rows))
+            }
+            WeightRole::Vector => Dim::constant(1),
+        }
+    }
+
+    /// Its elements, those of all experts.
+    pub fn elements(&self) -> Dim {
+        let matrix = self.rows().times(&self.columns);
+        self.experts.as_ref().map_or(matrix.clone(), |experts| experts.times(&matrix))
     }
 }
 
@@ -135,6 +148,8 @@ impl Weight {
 pub enum WeightRole {
     /// The right side of a product, `[rows, columns]`, output-major.
     Matrix,
+    /// The right sides of products, `[rows, columns]` for each expert, output-major.
+    Experts,
     /// A lookup table, `[rows, columns]`.
     Table,
     /// `[columns]`; one row.
@@ -150,6 +165,8 @@ pub struct Piece {
     pub tied: Option<String>,
     /// Its rows; 1 for a vector.
     pub rows: Dim,
+    /// Elements of a row: those of the weight, but of a vector made of several only its own part.
+    pub columns: Dim,
 }
 
 /// A KV cache that each layer of one block keeps.
@@ -361,6 +378,9 @@ impl Graph {
             | Op::Attention { q: x, .. }
             | Op::Add { a: x, .. }
             | Op::GatedMul { gate: x, .. }
+            | Op::Route { x, .. }
+            | Op::ExpertLinear { x, .. }
+            | Op::Combine { x, .. }
             | Op::Repeat { with: x, .. }
             | Op::KvWrite { k: x, .. }
             | Op::Columns { x, .. }

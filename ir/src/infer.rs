@@ -7,7 +7,7 @@
 use std::fmt;
 
 use crate::dim::Dim;
-use crate::graph::{Cache, Graph, Weight, WeightRole};
+use crate::graph::{Cache, Graph, Node, Weight, WeightRole};
 use crate::ids::{BlockId, ValueId, WeightId};
 use crate::op::Op;
 use crate::types::{Element, TensorType};
@@ -53,6 +53,13 @@ pub enum TypeError {
         /// The width of a head.
         head: Dim,
     },
+    /// The columns of an operand are no whole number of parts, one per share.
+    Shares {
+        /// Columns of the operand.
+        columns: Dim,
+        /// Shares of a row.
+        top_k: Dim,
+    },
     /// A window goes past the columns it is cut from.
     Window {
         /// First column.
@@ -83,6 +90,7 @@ impl TypeError {
             | TypeError::Heads { field, .. }
             | TypeError::Role { field, .. } => field,
             TypeError::Window { .. } => "width",
+            TypeError::Shares { .. } => "x",
         }
     }
 }
@@ -102,6 +110,9 @@ impl fmt::Display for TypeError {
             TypeError::Heads { field, columns, head } => {
                 write!(f, "`{field}` has `{columns}` columns, which is no multiple of the head's `{head}`")
             }
+            TypeError::Shares { columns, top_k } => {
+                write!(f, "`x` has `{columns}` columns, which is no multiple of the `{top_k}` shares of a row")
+            }
             TypeError::Window { from, width, columns } => {
                 write!(f, "a window of `{width}` columns from `{from}` may go past the `{columns}` there are")
             }
@@ -116,6 +127,13 @@ impl fmt::Display for TypeError {
 pub fn shape(sizes: &[Dim]) -> String {
     let sizes: Vec<_> = sizes.iter().map(Dim::to_string).collect();
     format!("[{}]", sizes.join(", "))
+}
+
+/// Among how many experts those in `experts` were chosen; `None` where no `Route` among `nodes` gives the value.
+pub(crate) fn chosen_among(graph: &Graph, nodes: &[Node], experts: ValueId) -> Option<Dim> {
+    let router = nodes.iter().find(|node| node.outputs.first() == Some(&experts))?;
+    let Op::Route { x, .. } = router.op else { return None };
+    graph.values[x].ty.columns().cloned()
 }
 
 /// The types of what `op` gives, in order of its outputs.
@@ -147,6 +165,9 @@ impl Check<'_> {
             }
             Op::Add { a, b } => self.pair(("a", a), ("b", b)),
             Op::GatedMul { gate, up, .. } => self.pair(("gate", gate), ("up", up)),
+            Op::Route { x, ref top_k, .. } => self.route(x, top_k),
+            Op::ExpertLinear { x, experts, weight } => self.expert_linear(x, experts, weight),
+            Op::Combine { x, shares } => self.combine(x, shares),
             Op::Rows { x, at } => self.rows(x, at),
             Op::Repeat { ref blocks, with, .. } => self.repeat(blocks, with),
             Op::KvWrite { k, v, cache } => {
@@ -189,6 +210,35 @@ impl Check<'_> {
         }
         let x = self.with_columns("x", x, "its weight", inner);
         x.into_iter().map(|x| TensorType::model([x.shape[0].clone(), out.clone()])).collect()
+    }
+
+    fn route(&mut self, x: ValueId, top_k: &Dim) -> Vec<TensorType> {
+        let Some([rows, _]) = self.matrix("x", x) else { return vec![] };
+        let shape = vec![rows, top_k.clone()];
+        vec![TensorType { element: Element::I32, shape: shape.clone() }, TensorType::model(shape)]
+    }
+
+    fn expert_linear(&mut self, x: ValueId, experts: ValueId, weight: WeightId) -> Vec<TensorType> {
+        let weight = self.weight("weight", weight, WeightRole::Experts);
+        let (inner, out) = (weight.columns.clone(), weight.rows());
+        let (x, experts) = (self.matrix("x", x), self.sizes("experts", experts, Element::I32));
+        let (Some([rows, columns]), Some([chosen, top_k])) = (x, experts) else { return vec![] };
+        self.same("experts", "`x`", vec![rows.clone(), top_k.clone()], vec![chosen, top_k.clone()]);
+        if columns != inner.times(&top_k) {
+            self.same("x", "its weight", vec![rows.clone(), inner], vec![rows.clone(), columns]);
+        }
+        vec![TensorType::model([rows, top_k.times(&out)])]
+    }
+
+    fn combine(&mut self, x: ValueId, shares: ValueId) -> Vec<TensorType> {
+        let (x, shares) = (self.matrix("x", x), self.matrix("shares", shares));
+        let (Some([rows, columns]), Some([shared, top_k])) = (x, shares) else { return vec![] };
+        self.same("shares", "`x`", vec![rows.clone(), top_k.clone()], vec![shared, top_k.clone()]);
+        let Some(own) = columns.exact_quotient(&top_k) else {
+            self.errors.push(TypeError::Shares { columns, top_k });
+            return vec![];
+        };
+        vec![TensorType::model([rows, own])]
     }
 
     fn rope(&mut self, x: ValueId, pos: ValueId, head: &Dim) -> Vec<TensorType> {

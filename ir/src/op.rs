@@ -80,6 +80,36 @@ pub enum Op {
         /// Applied to `gate`.
         by: Activation,
     },
+    /// Chooses for each row the `top_k` experts with the highest logits (Shazeer et al. 2017). Gives their numbers,
+    /// `[rows, top_k]` of i32, by falling logit and the lower number first among equals, and their shares,
+    /// `[rows, top_k]`.
+    Route {
+        /// Logits, `[rows, experts]`.
+        x: ValueId,
+        /// How many experts a row goes to.
+        top_k: Dim,
+        /// From logits to scores.
+        scoring: Scoring,
+        /// Whether shares are scores divided by the sum of the chosen ones, not the scores themselves.
+        renormalize: bool,
+    },
+    /// A product with the matrix of each expert that a row goes to: `out[r, k] = x[r, k] · weight[experts[r, k]]ᵀ`,
+    /// `[rows, top_k * out]`.
+    ExpertLinear {
+        /// `[rows, in]`, the same for all experts of a row, or `[rows, top_k * in]`, columns of its own for each.
+        x: ValueId,
+        /// Which experts, `[rows, top_k]` of i32.
+        experts: ValueId,
+        /// `[out, in]` of each expert.
+        weight: WeightId,
+    },
+    /// What the experts of a row give, each by its share: `out[r] = Σ_k shares[r, k] * x[r, k]`.
+    Combine {
+        /// `[rows, top_k * n]`.
+        x: ValueId,
+        /// `[rows, top_k]`.
+        shares: ValueId,
+    },
     /// Picks rows by number: `out[i] = x[at[i]]`.
     Rows {
         /// `[tokens, n]`.
@@ -170,6 +200,15 @@ pub enum Op {
 pub enum Mask {
     /// Its own and all before it.
     Causal,
+}
+
+/// How a router turns logits into scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scoring {
+    /// `exp(x) / Σ exp(x)` over all experts.
+    Softmax,
+    /// `1 / (1 + exp(-x))` of each expert alone.
+    Sigmoid,
 }
 
 /// An activation function.
@@ -264,6 +303,9 @@ impl Op {
             Op::Attention { .. } => "Attention",
             Op::Add { .. } => "Add",
             Op::GatedMul { .. } => "GatedMul",
+            Op::Route { .. } => "Route",
+            Op::ExpertLinear { .. } => "ExpertLinear",
+            Op::Combine { .. } => "Combine",
             Op::Rows { .. } => "Rows",
             Op::Repeat { .. } => "Repeat",
             Op::KvWrite { .. } => "KvWrite",
@@ -282,9 +324,12 @@ impl Op {
             Op::Embed { ids, .. } => vec![("ids", ids)],
             Op::RmsNorm { x, .. }
             | Op::Linear { x, .. }
+            | Op::Route { x, .. }
             | Op::Columns { x, .. }
             | Op::AllReduce { x, .. }
             | Op::AllGather { x, .. } => vec![("x", x)],
+            Op::ExpertLinear { x, experts, .. } => vec![("x", x), ("experts", experts)],
+            Op::Combine { x, shares } => vec![("x", x), ("shares", shares)],
             Op::Rope { x, pos, .. } => vec![("x", x), ("pos", pos)],
             Op::Attention { q, k, v, .. } => vec![("q", q), ("k", k), ("v", v)],
             Op::Add { a, b } | Op::AddRmsNorm { a, b, .. } => vec![("a", a), ("b", b)],
@@ -302,9 +347,12 @@ impl Op {
             Op::Embed { ids, .. } => vec![ids],
             Op::RmsNorm { x, .. }
             | Op::Linear { x, .. }
+            | Op::Route { x, .. }
             | Op::Columns { x, .. }
             | Op::AllReduce { x, .. }
             | Op::AllGather { x, .. } => vec![x],
+            Op::ExpertLinear { x, experts, .. } => vec![x, experts],
+            Op::Combine { x, shares } => vec![x, shares],
             Op::Rope { x, pos, .. } => vec![x, pos],
             Op::Attention { q, k, v, .. } => vec![q, k, v],
             Op::Add { a, b } | Op::AddRmsNorm { a, b, .. } => vec![a, b],
@@ -319,12 +367,17 @@ impl Op {
     /// The weights it reads.
     pub fn weights(&self) -> Vec<WeightId> {
         match *self {
-            Op::Embed { weight, .. } | Op::RmsNorm { weight, .. } | Op::AddRmsNorm { weight, .. } => vec![weight],
+            Op::Embed { weight, .. }
+            | Op::RmsNorm { weight, .. }
+            | Op::ExpertLinear { weight, .. }
+            | Op::AddRmsNorm { weight, .. } => vec![weight],
             Op::Linear { weight, bias, .. } => [Some(weight), bias].into_iter().flatten().collect(),
             Op::Rope { .. }
             | Op::Attention { .. }
             | Op::Add { .. }
             | Op::GatedMul { .. }
+            | Op::Route { .. }
+            | Op::Combine { .. }
             | Op::Rows { .. }
             | Op::Repeat { .. }
             | Op::KvWrite { .. }
@@ -339,12 +392,17 @@ impl Op {
     /// The weights it reads, to be replaced.
     pub fn weights_mut(&mut self) -> Vec<&mut WeightId> {
         match self {
-            Op::Embed { weight, .. } | Op::RmsNorm { weight, .. } | Op::AddRmsNorm { weight, .. } => vec![weight],
+            Op::Embed { weight, .. }
+            | Op::RmsNorm { weight, .. }
+            | Op::ExpertLinear { weight, .. }
+            | Op::AddRmsNorm { weight, .. } => vec![weight],
             Op::Linear { weight, bias, .. } => [Some(weight), bias.as_mut()].into_iter().flatten().collect(),
             Op::Rope { .. }
             | Op::Attention { .. }
             | Op::Add { .. }
             | Op::GatedMul { .. }
+            | Op::Route { .. }
+            | Op::Combine { .. }
             | Op::Rows { .. }
             | Op::Repeat { .. }
             | Op::KvWrite { .. }
@@ -360,7 +418,7 @@ impl Op {
     pub fn num_outputs(&self) -> usize {
         match self {
             Op::KvWrite { .. } => 0,
-            Op::AddRmsNorm { .. } => 2,
+            Op::AddRmsNorm { .. } | Op::Route { .. } => 2,
             Op::Embed { .. }
             | Op::RmsNorm { .. }
             | Op::Linear { .. }
@@ -368,6 +426,8 @@ impl Op {
             | Op::Attention { .. }
             | Op::Add { .. }
             | Op::GatedMul { .. }
+            | Op::ExpertLinear { .. }
+            | Op::Combine { .. }
             | Op::Rows { .. }
             | Op::Repeat { .. }
             | Op::DecodeAttention { .. }
@@ -391,6 +451,9 @@ impl Op {
             | Op::Rope { .. }
             | Op::Add { .. }
             | Op::GatedMul { .. }
+            | Op::Route { .. }
+            | Op::ExpertLinear { .. }
+            | Op::Combine { .. }
             | Op::Rows { .. }
             | Op::Repeat { .. }
             | Op::Columns { .. }
@@ -412,6 +475,9 @@ impl Op {
             | Op::Attention { .. }
             | Op::Add { .. }
             | Op::GatedMul { .. }
+            | Op::Route { .. }
+            | Op::ExpertLinear { .. }
+            | Op::Combine { .. }
             | Op::Rows { .. }
             | Op::Repeat { .. }
             | Op::KvWrite { .. }
@@ -432,6 +498,9 @@ impl Op {
             | Op::Linear { .. }
             | Op::Attention { .. }
             | Op::GatedMul { .. }
+            | Op::Route { .. }
+            | Op::ExpertLinear { .. }
+            | Op::Combine { .. }
             | Op::Rows { .. }
             | Op::Repeat { .. }
             | Op::KvWrite { .. }
@@ -453,6 +522,9 @@ impl Op {
             | Op::Attention { .. }
             | Op::Add { .. }
             | Op::GatedMul { .. }
+            | Op::Route { .. }
+            | Op::ExpertLinear { .. }
+            | Op::Combine { .. }
             | Op::Rows { .. }
             | Op::KvWrite { .. }
             | Op::DecodeAttention { .. }

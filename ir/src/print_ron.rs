@@ -123,9 +123,21 @@ impl Printer<'_> {
                 fields.push(("cache", self.cache(*cache)));
                 fields.push(("mask", format!("{mask:?}")));
             }
+            Op::Route { top_k, scoring, renormalize, .. } => {
+                fields.push(("top_k", size(top_k)));
+                fields.push(("scoring", format!("{scoring:?}")));
+                fields.push(("renormalize", renormalize.to_string()));
+            }
+            Op::ExpertLinear { weight, .. } => {
+                let matrices = &self.graph.weights[*weight];
+                fields.push(("weight", self.weight(*weight)));
+                fields.push(("num_experts", size(&matrices.experts.clone().unwrap_or_default())));
+                fields.push(("out", size(&matrices.rows())));
+            }
             Op::GatedMul { by, .. } => fields.push(("by", format!("{by:?}"))),
             Op::Repeat { blocks, times, with } => fields = self.repeat(blocks, times, *with),
             Op::Add { .. }
+            | Op::Combine { .. }
             | Op::Rows { .. }
             | Op::KvWrite { .. }
             | Op::DecodeAttention { .. }

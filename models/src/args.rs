@@ -328,6 +328,18 @@ pub(crate) struct SimulateServingArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct PaperArgs {
+    /// Find the plans anew that the comparison simulates, and write them to a folder
+    #[arg(long, env = "TREFOIL_SEARCH")]
+    pub(crate) search: bool,
+    /// Choices that the simulator judges for each plan
+    #[arg(long, env = "TREFOIL_JUDGEMENTS", default_value_t = 1_000_000, value_name = "CHOICES", requires = "search")]
+    pub(crate) judgements: u64,
+    /// The folder for the plans; those that lie in it when the binary is built are compared
+    #[arg(long, env = "TREFOIL_PLANS", default_value = "bench/plans", value_name = "FOLDER", requires = "search")]
+    pub(crate) plans: PathBuf,
+    /// Find this plan alone
+    #[arg(long, env = "TREFOIL_ONLY", value_name = "NAME", requires = "search")]
+    pub(crate) only: Option<String>,
     /// File to write, in Markdown [default: standard output]
     #[arg(long, env = "TREFOIL_OUT", value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,

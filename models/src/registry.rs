@@ -5,7 +5,7 @@ use trefoil_runtime::checkpoint::{CheckpointError, Config};
 use trefoil_runtime::launch::Device;
 use trefoil_runtime::model::CompiledModel;
 
-pub use crate::graphs::{DEVICE_SOURCES, GRAPH_SOURCES, OWN_PLANS, PLAN_SOURCES, all};
+pub use crate::graphs::{DEVICE_SOURCES, GRAPH_SOURCES, OWN_PLANS, PAPER_PLANS, PLAN_SOURCES, all};
 
 /// Why no compiled model serves a checkpoint.
 #[derive(Debug, thiserror::Error)]

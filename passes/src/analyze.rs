@@ -14,7 +14,7 @@ mod tests;
 use trefoil_ir::bind::Bound;
 use trefoil_ir::graph::Graph;
 
-use crate::cost::{Capacity, DoesNotFit, Footprint, Mix, Workload, num_layers};
+use crate::cost::{Capacity, DoesNotFit, Footprint, Mix, Workload};
 use crate::profile::{Network, Profile, ResourceKey};
 use crate::touch::width_of;
 
@@ -129,7 +129,7 @@ impl Subject<'_> {
     /// Elements that a row of the residual stream has, all layers together: hidden size times layers.
     fn stream_elements(&self) -> f64 {
         let blocks = self.graph.blocks.iter();
-        let of_block = |id, takes| num_layers(self.graph, self.bound, Some(id)) * self.columns(takes);
+        let of_block = |id, takes| self.bound.num_layers(self.graph, Some(id)) * self.columns(takes);
         blocks.map(|(id, block)| of_block(id, block.takes) as f64).sum()
     }
 

@@ -5,6 +5,8 @@
 //!   weights that are then read only as a part of a joint one leave the table. Linears with a bias are joined with each
 //!   other, not with those without. One whose value is what its body gives, or what layers carry on, stays alone: such a
 //!   value lives where the layers find it, and cannot be a window of another.
+//!   Products of experts stay alone: of a joint one, the columns of one old value would not lie side by side, for each
+//!   expert of a row gives all of its columns after another.
 //! - A residual `Add` and the `RmsNorm` of its sum become one pass over the rows that gives both.
 
 mod linears;

@@ -215,13 +215,16 @@ pub(crate) fn most_specific<'a, T: 'a>(rules: impl Iterator<Item = &'a Rule<T>>,
 }
 
 /// The operators that plans may speak of, whether or not a graph has them.
-pub(crate) const OPERATORS: [&str; 15] = [
+pub(crate) const OPERATORS: [&str; 18] = [
     "Embed",
     "RmsNorm",
     "Linear",
     "Rope",
     "Add",
     "GatedMul",
+    "Route",
+    "ExpertLinear",
+    "Combine",
     "Rows",
     "KvWrite",
     "DecodeAttention",

@@ -15,6 +15,11 @@
 //!   much, in two halves that can be put beside other work, and the first one earlier. A product with a bias always
 //!   takes this form: every rank would add the bias to its part of the sum.
 //!
+//! Experts are divided as one feed-forward part is, each inside (NanoFlow, section 4.1.4), so every rank does its part of
+//! the work however rows are routed. The last product of an expert gives a part of a sum for each expert of a row. What
+//! combines these is linear in them and gives a part again, narrower by `top_k`, so the sum comes after it: from `moe`
+//! come `moe` and `moe_sum`. Products by expert do not gather, for what each expert gives has columns of its own.
+//!
 //! Where nano-operations of one product differ in form, both layouts of its weight are kept. The product of the head
 //! is divided by its rows, and its result gathered.
 //!
@@ -83,9 +88,13 @@ fn divide_weights(graph: &mut Graph, divided: &[String]) {
     for weight in graph.weights.values_mut() {
         let has = |dim: &Dim| sizes::has(dim, divided);
         weight.part = match weight.role {
-            WeightRole::Matrix | WeightRole::Table if has(&weight.rows()) => Part::Rows,
-            WeightRole::Matrix | WeightRole::Table | WeightRole::Vector if has(&weight.columns) => Part::Columns,
-            WeightRole::Matrix | WeightRole::Table | WeightRole::Vector => Part::Whole,
+            WeightRole::Matrix | WeightRole::Experts | WeightRole::Table if has(&weight.rows()) => Part::Rows,
+            WeightRole::Matrix | WeightRole::Experts | WeightRole::Table | WeightRole::Vector
+                if has(&weight.columns) =>
+            {
+                Part::Columns
+            }
+            WeightRole::Matrix | WeightRole::Experts | WeightRole::Table | WeightRole::Vector => Part::Whole,
         };
     }
 }

@@ -10,9 +10,13 @@
 //!
 //! This module knows nothing of graphs, plans, requests or pages' owners.
 
+mod experts;
+
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+
+pub use experts::{Combine, ExpertLinear, Route, Scoring};
 
 use crate::executor::Slot;
 
@@ -24,7 +28,7 @@ pub struct StreamId(pub u16);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EventId(pub u16);
 
-/// A buffer of a device: f32 rows of one width.
+/// A buffer of a device: rows of one width, of f32 or of whole numbers held bit for bit as u32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BufferId(pub u16);
 
@@ -364,6 +368,12 @@ pub trait Device: Send + Sync + 'static {
     fn add(&self, site: Site, args: Add);
     /// Gated activation.
     fn gated_mul(&self, site: Site, args: GatedMul);
+    /// Experts chosen for each row.
+    fn route(&self, site: Site, args: Route);
+    /// Matrix product with the weights of each row's experts.
+    fn expert_linear(&self, site: Site, args: ExpertLinear);
+    /// Sum of what the experts give, by their shares.
+    fn combine(&self, site: Site, args: Combine);
     /// Rows picked by number.
     fn rows(&self, site: Site, args: Rows);
     /// The sum over all ranks.

@@ -80,10 +80,12 @@ pub struct BoundModel {
 pub struct WeightSpec {
     /// What it is used as.
     pub role: WeightRole,
-    /// The tensors of the checkpoint it is made of, stacked along rows.
+    /// The tensors of the checkpoint it is made of: matrices one below the other, vectors end to end.
     pub pieces: Vec<Piece>,
     /// Columns (the input width of a matrix or the width of a table; the length of a vector).
     pub columns: usize,
+    /// How many experts have one, for [`WeightRole::Experts`].
+    pub experts: Option<usize>,
     /// The layers that have one, `None` for a weight of the whole model.
     pub layers: Option<Vec<usize>>,
     /// What a rank holds of the tensors; rows and columns are those it holds.
@@ -107,6 +109,8 @@ pub enum Part {
 pub enum WeightRole {
     /// The right side of a product, `[rows, columns]`, output-major as checkpoints hold it.
     Matrix,
+    /// The right sides of products, one for each expert, each output-major as checkpoints hold it.
+    Experts,
     /// A lookup table `[rows, columns]`.
     Table,
     /// `[columns]`.
@@ -116,12 +120,14 @@ pub enum WeightRole {
 /// A tensor of the checkpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Piece {
-    /// Its name, `{layer}` standing for the layer.
+    /// Its name, `{layer}` standing for the layer and `{expert}` for the expert.
     pub tensor: String,
     /// The tensor that is used instead where the configuration ties the two or this one is absent.
     pub tied: Option<String>,
     /// Its rows (1 for a vector).
     pub rows: usize,
+    /// Its columns: those of the weight, but of a vector made of several only its own part.
+    pub columns: usize,
 }
 
 /// One KV cache: what each token of each layer keeps.

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Make the parity goldens: tiny random Llama checkpoints and reference logits.
+"""Make the parity goldens: tiny random checkpoints and reference logits.
 
 Hugging Face transformers writes the checkpoints and computes the references
 (float32, eager attention), so both the file format and the numbers are its own.
 See README.md beside this file for what each folder holds.
 
     python3 -m venv venv && venv/bin/pip install torch transformers tokenizers safetensors numpy jinja2
-    venv/bin/python make_goldens.py                # the four random models
+    venv/bin/python make_goldens.py                # the random models
+    venv/bin/python make_goldens.py qwen2          # only this one
     venv/bin/python make_goldens.py --tiny         # the goldens of models/tiny
     venv/bin/python make_goldens.py --check        # compare the committed files with a fresh computation
 
@@ -19,7 +20,8 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
+from transformers import (AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MixtralConfig,
+                          MixtralForCausalLM, Qwen2Config, Qwen2ForCausalLM)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TINY = os.path.join(HERE, "..", "..", "models", "tiny")
@@ -47,24 +49,37 @@ MODELS = {
     "llama3_2": dict(hidden_size=64, num_attention_heads=4, num_key_value_heads=2, head_dim=32,
                      rms_norm_eps=1e-5, max_position_embeddings=2048, tie_word_embeddings=True,
                      rope_parameters=dict(LLAMA3, factor=32.0, original_max_position_embeddings=64)),
+    # a bias on queries, keys and values
+    "qwen2": dict(hidden_size=64, num_attention_heads=4, num_key_value_heads=2, rms_norm_eps=1e-6,
+                  max_position_embeddings=128, tie_word_embeddings=False, use_sliding_window=False,
+                  rope_parameters=dict(rope_type="default", rope_theta=1000000.0)),
+    # five experts, two per token; older config keys
+    "mixtral": dict(hidden_size=32, num_attention_heads=2, num_key_value_heads=1, rms_norm_eps=1e-5,
+                    intermediate_size=48, num_local_experts=5, num_experts_per_tok=2,
+                    max_position_embeddings=128, tie_word_embeddings=False,
+                    rope_parameters=dict(rope_type="default", rope_theta=1000000.0)),
 }
-OLD_KEYS = ("llama2", "llama3_1")
+CLASSES = {"qwen2": (Qwen2Config, Qwen2ForCausalLM), "mixtral": (MixtralConfig, MixtralForCausalLM)}
+OLD_KEYS = ("llama2", "llama3_1", "mixtral")
 SHARDED = ("llama3",)
 BF16_CHECKPOINT = ("llama2", "llama3_2")
 
 
 def build(name):
     torch.manual_seed(20 + list(MODELS).index(name))
-    config = LlamaConfig(**COMMON, **MODELS[name], attn_implementation="eager")
-    model = LlamaForCausalLM(config).eval().float()
+    config_class, model_class = CLASSES.get(name, (LlamaConfig, LlamaForCausalLM))
+    config = config_class(**{**COMMON, **MODELS[name]}, attn_implementation="eager")
+    model = model_class(config).eval().float()
     with torch.no_grad():
         for n, p in model.named_parameters():
             if "norm" in n:
                 p.uniform_(0.5, 1.5)
             elif "embed" in n or "lm_head" in n:
                 p.normal_(std=0.3)
+            elif n.endswith(".bias"):
+                p.normal_(std=1.0)
             else:
-                p.normal_(std=1.2 / p.shape[1] ** 0.5)
+                p.normal_(std=1.2 / p.shape[-1] ** 0.5)
     return model
 
 
@@ -146,7 +161,7 @@ def golden(model, name):
 
 
 def load(folder, dtype=torch.float32):
-    return LlamaForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager").eval()
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager").eval()
 
 
 def make(name):
@@ -249,6 +264,7 @@ def main():
     ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     ap.add_argument("--tiny", action="store_true", help="goldens of models/tiny only")
     ap.add_argument("--check", action="store_true")
+    ap.add_argument("names", nargs="*", help="only these of the random models")
     a = ap.parse_args()
     torch.set_num_threads(1)
     transformers.logging.disable_progress_bar()
@@ -256,7 +272,7 @@ def main():
         return check()
     if a.tiny:
         return make_tiny()
-    for name in MODELS:
+    for name in a.names or MODELS:
         make(name)
 
 

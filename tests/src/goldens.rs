@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
 use serde_json::Value;
+use trefoil_ir::graph::Graph;
 
 /// The folders with a checkpoint of their own and goldens for it.
-pub const MODELS: &[&str] = &["llama2", "llama3", "llama3_1", "llama3_2"];
+pub const MODELS: &[&str] = &["llama2", "llama3", "llama3_1", "llama3_2", "qwen2", "mixtral"];
 
 /// A sequence with the logits of each of its positions.
 pub struct Sequence {
@@ -40,6 +41,25 @@ pub fn folder(model: &str) -> PathBuf {
 pub fn config(folder: &Path) -> Value {
     let text = std::fs::read_to_string(folder.join("config.json")).expect("a config.json");
     serde_json::from_str(&text).expect("JSON")
+}
+
+/// The shipped graph that serves a model.
+///
+/// # Panics
+/// If none does, or it does not load.
+pub fn graph(model: &str) -> Graph {
+    graph_for(&folder(model))
+}
+
+/// The shipped graph that serves the configuration in a folder.
+///
+/// # Panics
+/// If none does, or it does not load.
+pub fn graph_for(folder: &Path) -> Graph {
+    let architecture = config(folder)["architectures"][0].as_str().expect("an architecture").to_owned();
+    let graphs = trefoil::graphs::GRAPH_SOURCES.iter();
+    let mut loaded = graphs.map(|(name, text)| trefoil_ir::load::load(name, text).expect("a graph that loads"));
+    loaded.find(|graph| graph.serves.contains(&architecture)).expect("a graph that serves the model")
 }
 
 /// The sequences of a model with the logits called `kind` (`logits`, `logits_bf16_weights`).

@@ -7,8 +7,6 @@ use trefoil_tests::oracle::{Oracle, Tensors};
 use trefoil_tests::random::Random;
 use trefoil_tests::steps::{self, Cut, Setting};
 
-const LLAMA: &str = include_str!("../../models/graphs/llama.ron");
-
 /// Sequences of unequal length in chunks of unequal size: prefills, decodes and both in one step.
 fn random_cuts(random: &mut Random, vocab: usize) -> Vec<Cut> {
     let sequence = |random: &mut Random| {
@@ -29,7 +27,7 @@ fn random_cuts(random: &mut Random, vocab: usize) -> Vec<Cut> {
 fn every_plan_gives_the_bits_of_the_sequential_one() {
     let mut random = Random::fresh();
     for dtype in [WeightDtype::Float32, WeightDtype::Bfloat16] {
-        let model = ["llama2", "llama3", "llama3_1", "llama3_2"][random.below(4)];
+        let model = goldens::MODELS[random.below(goldens::MODELS.len())];
         let folder = goldens::folder(model);
         let cuts = random_cuts(&mut random, 128);
         let mut sequential = steps::executor(&folder, &Setting { dtype, ..Setting::plain("sequential") });
@@ -52,10 +50,10 @@ fn every_plan_gives_the_bits_of_the_sequential_one() {
 #[test]
 fn random_sequences_agree_with_the_oracle() {
     let mut random = Random::fresh();
-    let graph = trefoil_ir::load::load("llama", LLAMA).expect("llama.ron loads");
     for model in goldens::MODELS {
         let folder = goldens::folder(model);
         let tensors = Tensors::of_folder(&folder, |name| name.starts_with("model"));
+        let graph = goldens::graph(model);
         let oracle = Oracle::new(&graph, &goldens::config(&folder), &tensors);
         let cuts = random_cuts(&mut random, 128);
         let mut executor = steps::executor(&folder, &Setting::plain("overlap-2"));

@@ -6,7 +6,6 @@ use trefoil_passes::plan::Plan;
 use trefoil_tests::goldens::{self, MODELS};
 use trefoil_tests::oracle::{Oracle, Tensors};
 
-const LLAMA: &str = include_str!("../../models/graphs/llama.ron");
 const SEQUENTIAL: &str = include_str!("../../models/plans/sequential.ron");
 
 /// The largest relative difference from the golden logits over all sequences of a model.
@@ -27,9 +26,8 @@ fn worst(graph: &Graph, model: &str) -> f32 {
 
 #[test]
 fn the_oracle_agrees_with_transformers() {
-    let graph = trefoil_ir::load::load("llama", LLAMA).expect("llama.ron loads");
     for model in MODELS {
-        let worst = worst(&graph, model);
+        let worst = worst(&goldens::graph(model), model);
         println!("{model}: {worst:.1e}");
         assert!(worst < 2e-5, "{model} differs by {worst:.1e}");
     }
@@ -39,9 +37,8 @@ fn the_oracle_agrees_with_transformers() {
 fn passes_that_rewrite_keep_the_meaning() {
     let sequential = Plan::load("sequential", SEQUENTIAL).expect("sequential.ron loads");
     for pass in ["lower", "fuse"] {
-        let graph = trefoil_ir::load::load("llama", LLAMA).expect("llama.ron loads");
-        let rewritten = run_until(graph, &sequential, pass).expect("the pass takes the graph");
         for model in MODELS {
+            let rewritten = run_until(goldens::graph(model), &sequential, pass).expect("the pass takes the graph");
             let worst = worst(&rewritten, model);
             assert!(worst < 2e-5, "after {pass}, {model} differs by {worst:.1e}");
         }
@@ -51,15 +48,21 @@ fn passes_that_rewrite_keep_the_meaning() {
 #[test]
 fn a_wrong_graph_is_noticed() {
     let wrong = [
-        ("n2\": RmsNorm(x: \"h1\"", "n2\": RmsNorm(x: \"h\""),
-        ("by: Silu", "by: Gelu"),
-        ("rope_low\", high", "rope_high\", high"),
+        ("llama3_1", "n2\": RmsNorm(x: \"h1\"", "n2\": RmsNorm(x: \"h\""),
+        ("llama3_1", "by: Silu", "by: Gelu"),
+        ("llama3_1", "rope_low\", high", "rope_high\", high"),
+        ("qwen2", "v_proj\", out: \"kv_heads * head\", bias: true", "v_proj\", out: \"kv_heads * head\""),
+        ("mixtral", "renormalize: true", "renormalize: false"),
+        ("mixtral", "scoring: Softmax", "scoring: Sigmoid"),
+        ("mixtral", "gate: \"gate\", up: \"up\"", "gate: \"up\", up: \"gate\""),
     ];
-    for (right, wrong) in wrong {
-        let text = LLAMA.replace(right, wrong);
-        assert_ne!(text, LLAMA);
+    for (model, right, wrong) in wrong {
+        let name = goldens::graph(model).name;
+        let (_, source) = trefoil::graphs::GRAPH_SOURCES.iter().find(|(own, _)| **own == name).expect("its source");
+        let text = source.replace(right, wrong);
+        assert_ne!(text, *source);
         let graph = trefoil_ir::load::load("wrong", &text).expect("still a graph");
-        let worst = worst(&graph, "llama3_1");
-        assert!(worst > 1e-3, "{wrong}: {worst}");
+        let worst = worst(&graph, model);
+        assert!(worst > 1e-3, "{model}, {wrong}: {worst}");
     }
 }

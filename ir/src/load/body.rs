@@ -185,23 +185,24 @@ impl<'a> Loader<'a> {
         for (name, raw) in nodes {
             let place = self.reader.place(name.raw);
             let form = self.reader.read::<OpForm<'a>>(*raw);
+            let parts = form.as_ref().map_or(&[][..], OpForm::parts);
             let op = form.and_then(|form| self.op(scope, *raw, form));
-            let ty = op.as_ref().and_then(|op| self.output_type(*raw, op));
-            let output = self.define(scope, name, ty, place);
-            if let (Some(op), Some(output)) = (op, output) {
+            let types = op.as_ref().and_then(|op| self.output_types(*raw, op));
+            let outputs = self.define_outputs(scope, name, parts, types, place);
+            if let (Some(op), Some(outputs)) = (op, outputs) {
                 let name = name.value.clone();
-                built.push(Node { name, op, outputs: vec![output], range: None, stream: None, share: None, place });
+                built.push(Node { name, op, outputs, range: None, stream: None, share: None, place });
             }
         }
         built
     }
 
-    fn output_type(&mut self, raw: Raw<'a>, op: &Op) -> Option<TensorType> {
+    fn output_types(&mut self, raw: Raw<'a>, op: &Op) -> Option<Vec<TensorType>> {
         if self.reads_untyped(op) {
             return None;
         }
         match infer::outputs(&self.graph, op) {
-            Ok(types) => types.into_iter().next(),
+            Ok(types) => Some(types),
             Err(errors) => {
                 for error in errors {
                     let place = self.reader.field_place(raw, error.field());
@@ -227,12 +228,40 @@ impl<'a> Loader<'a> {
             return None;
         }
         let is_name = self.accept_name(name);
-        let value = match ty {
-            Some(ty) => self.graph.values.push(Value { name: name.value.clone(), block: scope.block, ty, place }),
-            None => self.untyped_value(scope.block, name.value.clone(), place),
-        };
-        scope.values.insert(name.value.clone(), value);
+        let value = self.enter(scope, name.value.clone(), ty, place);
         is_name.then_some(value)
+    }
+
+    /// Gives what a node gives its names: its own, or one for each of the parts.
+    fn define_outputs(
+        &mut self,
+        scope: &mut Scope,
+        name: &Text<'a>,
+        parts: &[&str],
+        types: Option<Vec<TensorType>>,
+        place: Place,
+    ) -> Option<Vec<ValueId>> {
+        let mut types = types.into_iter().flatten();
+        if parts.is_empty() {
+            return self.define(scope, name, types.next(), place).map(|value| vec![value]);
+        }
+        let names: Vec<String> = parts.iter().map(|part| format!("{}.{part}", name.value)).collect();
+        if names.iter().any(|part| scope.values.contains_key(part)) || scope.values.contains_key(&name.value) {
+            self.report_twice("value", name);
+            return None;
+        }
+        let is_name = self.accept_name(name);
+        let values = names.into_iter().map(|part| self.enter(scope, part, types.next(), place)).collect();
+        is_name.then_some(values)
+    }
+
+    fn enter(&mut self, scope: &mut Scope, name: String, ty: Option<TensorType>, place: Place) -> ValueId {
+        let value = match ty {
+            Some(ty) => self.graph.values.push(Value { name: name.clone(), block: scope.block, ty, place }),
+            None => self.untyped_value(scope.block, name.clone(), place),
+        };
+        scope.values.insert(name, value);
+        value
     }
 
     fn untyped_value(&mut self, block: Option<BlockId>, name: String, place: Place) -> ValueId {
@@ -261,7 +290,12 @@ impl<'a> Loader<'a> {
 }
 
 fn unknown_value(scope: &Scope, name: &str, place: Place) -> Diagnostic {
-    if scope.own.contains(name) {
+    let parts: Vec<_> =
+        scope.values.keys().filter(|own| own.split_once('.').is_some_and(|own| own.0 == name)).collect();
+    if let [first, second] = parts[..] {
+        Diagnostic::new("T0203", place, format!("`{name}` gives two values"))
+            .help(format!("say which one: `{first}` or `{second}`"))
+    } else if scope.own.contains(name) {
         Diagnostic::new("T0204", place, format!("`{name}` is read before it is defined"))
             .help("nodes stand in the order in which they run")
     } else if let Some(body) = scope.others.get(name) {
@@ -281,17 +315,22 @@ fn code_of(error: &TypeError) -> &'static str {
     match error {
         TypeError::Element { .. } => "T0302",
         TypeError::Rank { .. } | TypeError::Shape { .. } | TypeError::Window { .. } | TypeError::Role { .. } => "T0301",
-        TypeError::Heads { .. } => "T0303",
+        TypeError::Heads { .. } | TypeError::Shares { .. } => "T0303",
     }
 }
 
 fn help_for(error: &TypeError) -> &'static str {
     match error {
-        TypeError::Element { .. } => "activations are `model`, ids, positions and row numbers are `i32`",
-        TypeError::Rank { .. } => "activations have rows and columns; ids, positions and row numbers have rows only",
+        TypeError::Element { .. } => {
+            "activations are `model`; ids, positions and numbers of rows and experts are `i32`"
+        }
+        TypeError::Rank { .. } => {
+            "activations and a `Route`'s choices have rows and columns; ids, positions and row numbers have rows only"
+        }
         TypeError::Shape { .. } | TypeError::Window { .. } | TypeError::Role { .. } => {
             "sizes are compared as symbols: two that are always equal need the same expression"
         }
+        TypeError::Shares { .. } => "combine what an `ExpertLinear` gave by the shares of the same `Route`",
         TypeError::Heads { .. } => "write the width as a product with the head's, such as `heads * head`",
     }
 }

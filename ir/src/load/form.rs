@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::source::Raw;
-use crate::op::{Activation, Mask};
+use crate::op::{Activation, Mask, Scoring};
 use crate::types::Element;
 
 #[derive(Deserialize)]
@@ -120,6 +120,23 @@ pub(super) enum OpForm<'a> {
         up: Raw<'a>,
         by: ActivationForm,
     },
+    Route {
+        x: Raw<'a>,
+        top_k: Raw<'a>,
+        scoring: ScoringForm,
+        renormalize: bool,
+    },
+    ExpertLinear {
+        x: Raw<'a>,
+        experts: Raw<'a>,
+        weight: Raw<'a>,
+        num_experts: Raw<'a>,
+        out: Raw<'a>,
+    },
+    Combine {
+        x: Raw<'a>,
+        shares: Raw<'a>,
+    },
     Rows {
         x: Raw<'a>,
         at: Raw<'a>,
@@ -129,6 +146,43 @@ pub(super) enum OpForm<'a> {
         times: Raw<'a>,
         with: Raw<'a>,
     },
+}
+
+impl OpForm<'_> {
+    /// What the values are called that a node gives, behind its own name and a dot; nothing where it gives one, which
+    /// has the name of the node.
+    pub(super) fn parts(&self) -> &'static [&'static str] {
+        match self {
+            OpForm::Route { .. } => &["experts", "shares"],
+            OpForm::Embed { .. }
+            | OpForm::RmsNorm { .. }
+            | OpForm::Linear { .. }
+            | OpForm::Rope { .. }
+            | OpForm::Attention { .. }
+            | OpForm::Add { .. }
+            | OpForm::GatedMul { .. }
+            | OpForm::ExpertLinear { .. }
+            | OpForm::Combine { .. }
+            | OpForm::Rows { .. }
+            | OpForm::Repeat { .. } => &[],
+        }
+    }
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename = "scoring")]
+pub(super) enum ScoringForm {
+    Softmax,
+    Sigmoid,
+}
+
+impl From<ScoringForm> for Scoring {
+    fn from(form: ScoringForm) -> Self {
+        match form {
+            ScoringForm::Softmax => Scoring::Softmax,
+            ScoringForm::Sigmoid => Scoring::Sigmoid,
+        }
+    }
 }
 
 #[derive(Deserialize, Clone, Copy)]

@@ -17,6 +17,8 @@
 //! - `weight: "mlp.up_proj"` is the tensor `mlp.up_proj.weight`, in a block below the block's `weights`; with
 //!   `bias: true`, a product also adds `mlp.up_proj.bias`. Nodes that name one tensor share it.
 //! - `tied: "model.embed_tokens"` names the weight used where the config ties the two, or the checkpoint lacks this one.
+//! - A `Route` named `route` gives two values, `route.experts` and `route.shares`.
+//! - `weight: "mlp.experts.{expert}.up_proj"` of an `ExpertLinear` is one tensor for each of `num_experts` experts.
 //! - `scaling: Llama3(factor: …, low_freq_factor: …, high_freq_factor: …, original_context: …)` of a `Rope` names
 //!   settings, so that a config without scaling gives neutral values.
 //! - A block reads what it takes, its own values and the inputs of the step; the main body reads its own and the inputs.
@@ -46,15 +48,16 @@
 //! | T0209 | nothing reads a value |
 //! | T0301 | shapes do not agree |
 //! | T0302 | elements do not agree |
-//! | T0303 | columns are no whole number of heads |
+//! | T0303 | columns are no whole number of heads, or of parts to be combined |
 //! | T0304 | not a size |
 //! | T0305 | a size of a step where one of the model should be, or the other way round |
 //! | T0306 | an input with a type of its own invention |
+//! | T0307 | a product of experts and its router count different experts |
 //! | T0401 | one tensor with two shapes or two ties |
 //! | T0402 | a block's `weights` without `{layer}` |
 //! | T0403 | a cache that is not used by exactly one attention |
 //! | T0404 | tied to a weight that nothing reads |
-//! | T0405 | not the name of a weight |
+//! | T0405 | not the name of a weight, or one for experts without `{expert}` |
 //! | T0501 | a block takes other than one value |
 //! | T0502 | a layer gives another type than it takes |
 //! | T0503 | `with` passes other than what the blocks take |

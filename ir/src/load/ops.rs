@@ -45,6 +45,22 @@ impl<'a> Loader<'a> {
                 let (gate, up) = (self.value(scope, gate), self.value(scope, up));
                 Some(Op::GatedMul { gate: gate?, up: up?, by: by.into() })
             }
+            OpForm::Route { x, top_k, scoring, renormalize } => {
+                let (x, top_k) = (self.value(scope, x), self.bound_dim(top_k));
+                Some(Op::Route { x: x?, top_k: top_k?, scoring: scoring.into(), renormalize })
+            }
+            OpForm::ExpertLinear { x, experts, weight, num_experts, out } => {
+                let (x, experts) = (self.value(scope, x), self.value(scope, experts));
+                let (num_experts, out) = (self.bound_dim(num_experts), self.bound_dim(out));
+                let tensor = self.tensor_name(scope, weight, WeightRole::Experts);
+                let inner = self.inner_of_experts(x?, experts?)?;
+                let weight = self.weight(scope, tensor?.of_experts(num_experts?), out?, inner)?;
+                Some(Op::ExpertLinear { x: x?, experts: experts?, weight })
+            }
+            OpForm::Combine { x, shares } => {
+                let (x, shares) = (self.value(scope, x), self.value(scope, shares));
+                Some(Op::Combine { x: x?, shares: shares? })
+            }
             OpForm::Rows { x, at } => {
                 let (x, at) = (self.value(scope, x), self.value(scope, at));
                 Some(Op::Rows { x: x?, at: at? })
@@ -72,6 +88,13 @@ impl<'a> Loader<'a> {
         let bias = bias.map(|bias| self.weight(scope, bias, Dim::constant(1), out));
         let bias = if let Some(bias) = bias { Some(bias?) } else { None };
         Some(Op::Linear { x, weight, bias })
+    }
+
+    /// Columns of an expert's matrix: those of `x`, of which each expert of a row may have its own.
+    fn inner_of_experts(&mut self, x: ValueId, experts: ValueId) -> Option<Dim> {
+        let columns = self.columns_of(x)?;
+        let top_k = self.columns_of(experts)?;
+        Some(if top_k == Dim::constant(1) { columns } else { columns.exact_quotient(&top_k).unwrap_or(columns) })
     }
 
     fn scaling(&mut self, form: ScalingForm<'a>) -> Option<RopeScaling> {

@@ -8,7 +8,7 @@ use crate::diag::Diagnostic;
 use crate::dim::Dim;
 use crate::graph::{Node, SEQS};
 use crate::ids::{BlockId, CacheId, ValueId};
-use crate::infer::shape;
+use crate::infer::{self, shape};
 use crate::op::{Effect, Op};
 use crate::types::Element;
 
@@ -60,6 +60,7 @@ impl<'a> Loader<'a> {
 
     pub(super) fn check_structure(&mut self, nodes: Raw<'a>) {
         self.check_attentions();
+        self.check_routes();
         self.check_main_order(nodes);
         // A node behind a mistake may be the reader that seems to be missing.
         if self.reader.mistakes.is_empty() {
@@ -89,6 +90,20 @@ impl<'a> Loader<'a> {
                 );
             }
         }
+        self.reader.mistakes.extend(mistakes);
+    }
+
+    fn check_routes(&mut self) {
+        let products = self.graph.bodies().flat_map(|(_, nodes)| nodes.iter().map(move |node| (nodes, node)));
+        let mistakes = products.filter_map(|(nodes, node)| {
+            let Op::ExpertLinear { experts, weight, .. } = node.op else { return None };
+            let chosen = infer::chosen_among(&self.graph, nodes, experts)?;
+            let own = self.graph.weights[weight].experts.clone()?;
+            let message = format!("`{}` has `{own}` experts, and its router chooses among `{chosen}`", node.name);
+            (own != chosen).then(|| Diagnostic::new("T0307", node.place, message))
+        });
+        let help = "the router's logits have one column per expert: give its `Linear` as many as `num_experts`";
+        let mistakes: Vec<_> = mistakes.map(|mistake| mistake.help(help)).collect();
         self.reader.mistakes.extend(mistakes);
     }
 

@@ -15,6 +15,8 @@ pub(super) struct Tensor {
     role: WeightRole,
     /// Full name of the tensor used where the two are tied.
     tied: Option<String>,
+    /// How many experts have one.
+    experts: Option<Dim>,
     place: Place,
 }
 
@@ -23,10 +25,14 @@ impl Tensor {
         Self { tied, ..self }
     }
 
+    pub(super) fn of_experts(self, experts: Dim) -> Self {
+        Self { experts: Some(experts), ..self }
+    }
+
     /// The bias beside a matrix.
     pub(super) fn bias(&self) -> Self {
         let stem = self.name.strip_suffix(".weight").unwrap_or(&self.name);
-        Self { name: format!("{stem}.bias"), role: WeightRole::Vector, tied: None, place: self.place }
+        Self { name: format!("{stem}.bias"), role: WeightRole::Vector, tied: None, experts: None, place: self.place }
     }
 }
 
@@ -44,50 +50,59 @@ impl<'a> Loader<'a> {
 
     /// The tensor that a node of the scope calls by `raw`.
     pub(super) fn tensor_name(&mut self, scope: &Scope, raw: Raw<'a>, role: WeightRole) -> Option<Tensor> {
-        let (name, place) = self.weight_name(raw)?;
+        let (name, place) = self.weight_name(raw, role)?;
         let prefix = if scope.block.is_some() { format!("{}.", scope.weights) } else { String::new() };
-        Some(Tensor { name: format!("{prefix}{name}.weight"), role, tied: None, place })
+        Some(Tensor { name: format!("{prefix}{name}.weight"), role, tied: None, experts: None, place })
     }
 
     /// The full name of the tensor that a weight is tied to.
     pub(super) fn tie(&mut self, raw: Raw<'a>) -> Option<String> {
-        let (name, place) = self.weight_name(raw)?;
+        let (name, place) = self.weight_name(raw, WeightRole::Table)?;
         let tensor = format!("{name}.weight");
         self.ties.push((tensor.clone(), place));
         Some(tensor)
     }
 
-    fn weight_name(&mut self, raw: Raw<'a>) -> Option<(String, Place)> {
+    fn weight_name(&mut self, raw: Raw<'a>, role: WeightRole) -> Option<(String, Place)> {
         let text = self.reader.text(raw)?;
         let place = self.reader.place(text.raw);
-        let is_name =
-            !text.value.is_empty() && !text.value.contains(['{', '}', ' ']) && !text.value.ends_with(".weight");
-        if !is_name {
+        let name =
+            if role == WeightRole::Experts { text.value.replacen("{expert}", "", 1) } else { text.value.clone() };
+        let is_name = !name.is_empty() && !name.contains(['{', '}', ' ']) && !name.ends_with(".weight");
+        let lacks_expert = role == WeightRole::Experts && name == text.value;
+        if !is_name || lacks_expert {
             let mistake = Diagnostic::new("T0405", place, format!("`{}` is not the name of a weight", text.value));
-            self.reader
-                .report(mistake.help("write what stands before `.weight`; in a block, after the block's `weights`"));
+            self.reader.report(mistake.help(if lacks_expert {
+                "put `{expert}` where the number of the expert goes: `mlp.experts.{expert}.up_proj`"
+            } else {
+                "write what stands before `.weight`; in a block, after the block's `weights`"
+            }));
         }
-        is_name.then_some((text.value, place))
+        (is_name && !lacks_expert).then_some((text.value, place))
     }
 
     /// Enters the weight, or finds it where another node has named it.
     pub(super) fn weight(&mut self, scope: &Scope, tensor: Tensor, rows: Dim, columns: Dim) -> Option<WeightId> {
-        let Tensor { name, role, tied, place } = tensor;
+        let Tensor { name, role, tied, experts, place } = tensor;
         let known =
             self.graph.weights.iter().find(|(_, weight)| weight.role == role && weight.pieces[0].tensor == name);
-        let piece = Piece { tensor: name, tied, rows };
+        let piece = Piece { tensor: name, tied, rows, columns: columns.clone() };
         let Some((id, known)) = known else {
             return Some(self.graph.weights.push(Weight {
                 part: Part::Whole,
                 role,
                 pieces: vec![piece],
                 columns,
+                experts,
                 block: scope.block,
                 place,
             }));
         };
-        let found = shape(&[piece.rows.clone(), columns.clone()]);
-        let (first, first_shape) = (&known.pieces[0], shape(&[known.rows(), known.columns.clone()]));
+        let sizes = |experts: &Option<Dim>, rows, columns: &Dim| {
+            shape(&experts.iter().cloned().chain([rows, columns.clone()]).collect::<Vec<_>>())
+        };
+        let found = sizes(&experts, piece.rows.clone(), &columns);
+        let (first, first_shape) = (&known.pieces[0], sizes(&known.experts, known.rows(), &known.columns));
         if found == first_shape && first.tied == piece.tied {
             return Some(id);
         }

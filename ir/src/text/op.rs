@@ -4,7 +4,7 @@ use super::lines::{Args, Call};
 use super::names::Names;
 use crate::diag::Diagnostic;
 use crate::ids::CacheId;
-use crate::op::{Activation, Mask, Op, RopeScaling};
+use crate::op::{Activation, Mask, Op, RopeScaling, Scoring};
 
 /// The operator as the body of `names` writes it.
 pub(super) fn print(op: &Op, names: Names<'_>) -> String {
@@ -31,6 +31,14 @@ pub(super) fn print(op: &Op, names: Names<'_>) -> String {
         Op::GatedMul { gate, up, by } => {
             vec![("gate", names.value(*gate)), ("up", names.value(*up)), ("by", format!("{by:?}"))]
         }
+        Op::Route { x, top_k, scoring, renormalize } => {
+            let settings = [("scoring", format!("{scoring:?}")), ("renormalize", renormalize.to_string())];
+            [("x", names.value(*x)), ("top_k", top_k.to_string())].into_iter().chain(settings).collect()
+        }
+        Op::ExpertLinear { x, experts, weight } => {
+            vec![("x", names.value(*x)), ("experts", names.value(*experts)), ("weight", weight.to_string())]
+        }
+        Op::Combine { x, shares } => vec![("x", names.value(*x)), ("shares", names.value(*shares))],
         Op::Rows { x, at } => vec![("x", names.value(*x)), ("at", names.value(*at))],
         Op::Repeat { blocks, times, with } => {
             let blocks: Vec<_> = blocks.iter().map(|&block| names.block(block)).collect();
@@ -109,6 +117,15 @@ fn parse_fields(args: &Args<'_, '_>) -> Result<Op, Diagnostic> {
             let (gate, up) = (args.value("gate")?, args.value("up")?);
             Ok(Op::GatedMul { gate, up, by: parse_activation(args)? })
         }
+        "Route" => {
+            let (x, top_k, renormalize) = (args.value("x")?, args.dim("top_k")?, args.word("renormalize")? == "true");
+            Ok(Op::Route { x, top_k, scoring: parse_scoring(args)?, renormalize })
+        }
+        "ExpertLinear" => {
+            let (x, experts) = (args.value("x")?, args.value("experts")?);
+            Ok(Op::ExpertLinear { x, experts, weight: args.weight("weight")? })
+        }
+        "Combine" => Ok(Op::Combine { x: args.value("x")?, shares: args.value("shares")? }),
         "Rows" => Ok(Op::Rows { x: args.value("x")?, at: args.value("at")? }),
         "Repeat" => {
             Ok(Op::Repeat { blocks: args.blocks("blocks")?, times: args.dim("times")?, with: args.value("with")? })
@@ -135,6 +152,14 @@ fn parse_mask(args: &Args<'_, '_>) -> Result<Mask, Diagnostic> {
     match args.word("mask")? {
         "Causal" => Ok(Mask::Causal),
         other => Err(args.unknown("mask", other)),
+    }
+}
+
+fn parse_scoring(args: &Args<'_, '_>) -> Result<Scoring, Diagnostic> {
+    match args.word("scoring")? {
+        "Softmax" => Ok(Scoring::Softmax),
+        "Sigmoid" => Ok(Scoring::Sigmoid),
+        other => Err(args.unknown("scoring", other)),
     }
 }
 

@@ -176,7 +176,9 @@ fn weight(weight: &Weight, names: Names<'_>) -> String {
     let block = weight.block.map_or_else(String::new, |block| format!(" of {}", names.block(block)));
     let pieces = weight.pieces.iter().map(|piece| {
         let tied = piece.tied.as_ref().map_or_else(String::new, |tied| format!(" or {tied:?}"));
-        format!("{:?}[{}]{tied}", piece.tensor, piece.rows)
+        let has_own = piece.columns != weight.columns;
+        let own = if has_own { format!(", {}", piece.columns) } else { String::new() };
+        format!("{:?}[{}{own}]{tied}", piece.tensor, piece.rows)
     });
     let pieces: Vec<_> = pieces.collect();
     let part = match weight.part {
@@ -184,7 +186,8 @@ fn weight(weight: &Weight, names: Names<'_>) -> String {
         Part::Rows => " by rows",
         Part::Columns => " by columns",
     };
-    format!("{:?}[{}]{block}{part} from {}", weight.role, weight.columns, pieces.join(", "))
+    let experts = weight.experts.as_ref().map_or_else(String::new, |experts| format!("{experts}, "));
+    format!("{:?}[{experts}{}]{block}{part} from {}", weight.role, weight.columns, pieces.join(", "))
 }
 
 fn point(point: &Point) -> String {

@@ -134,17 +134,16 @@ impl<'a> GraphReader<'a> {
         let found: WeightId = id(&mut cursor, 'w')?;
         cursor.expect("=")?;
         let role = role(&mut cursor)?;
-        let columns = <[Dim; 1]>::try_from(cursor.list(Cursor::dim)?);
-        let [columns] = columns.map_err(|_| cursor.error("a weight has one number of columns"))?;
+        let (experts, columns) = shape_of_rows(&mut cursor)?;
         let block = self.of_block(&mut cursor)?;
         let part = part(&mut cursor)?;
         cursor.keyword("from")?;
-        let mut pieces = vec![piece(&mut cursor)?];
+        let mut pieces = vec![piece(&mut cursor, &columns)?];
         while cursor.accept(",") {
-            pieces.push(piece(&mut cursor)?);
+            pieces.push(piece(&mut cursor, &columns)?);
         }
         cursor.end()?;
-        let next = self.graph.weights.push(Weight { role, pieces, columns, block, part, place });
+        let next = self.graph.weights.push(Weight { role, pieces, columns, experts, block, part, place });
         expect_next(found.index(), next.index(), place)
     }
 
@@ -345,7 +344,7 @@ fn stream(cursor: &mut Cursor<'_>) -> Result<Stream, Diagnostic> {
 }
 
 fn role(cursor: &mut Cursor<'_>) -> Result<WeightRole, Diagnostic> {
-    let roles = [WeightRole::Matrix, WeightRole::Table, WeightRole::Vector];
+    let roles = [WeightRole::Matrix, WeightRole::Experts, WeightRole::Table, WeightRole::Vector];
     named(cursor, "role", |word| roles.into_iter().find(|role| format!("{role:?}") == word))
 }
 
@@ -363,12 +362,25 @@ fn part(cursor: &mut Cursor<'_>) -> Result<Part, Diagnostic> {
     }
 }
 
-/// `"lm_head.weight"[vocab] or "model.embed_tokens.weight"`.
-fn piece(cursor: &mut Cursor<'_>) -> Result<Piece, Diagnostic> {
+/// `[hidden]`, or `[experts, hidden]` where each expert has a matrix.
+fn shape_of_rows(cursor: &mut Cursor<'_>) -> Result<(Option<Dim>, Dim), Diagnostic> {
+    let mut sizes = cursor.list(Cursor::dim)?;
+    let columns = sizes.pop();
+    let experts = sizes.pop();
+    let columns = columns.filter(|_| sizes.is_empty());
+    let columns = columns.ok_or_else(|| cursor.error("a weight has columns, and before them perhaps experts"))?;
+    Ok((experts, columns))
+}
+
+/// `"lm_head.weight"[vocab] or "model.embed_tokens.weight"`; `"q_proj.bias"[1, hidden]` where the tensor has other
+/// columns than the weight.
+fn piece(cursor: &mut Cursor<'_>, columns: &Dim) -> Result<Piece, Diagnostic> {
     let tensor = cursor.string()?;
-    let rows = <[Dim; 1]>::try_from(cursor.list(Cursor::dim)?);
-    let [rows] = rows.map_err(|_| cursor.error("a tensor has one number of rows"))?;
+    let mut sizes = cursor.list(Cursor::dim)?.into_iter();
+    let (rows, own, more) = (sizes.next(), sizes.next(), sizes.next());
+    let rows = rows.filter(|_| more.is_none()).ok_or_else(|| cursor.error("a tensor has rows, and perhaps columns"))?;
+    let columns = own.unwrap_or_else(|| columns.clone());
     let is_tied = cursor.peek() == "or";
     let tied = if is_tied { cursor.keyword("or").and_then(|()| cursor.string()).map(Some)? } else { None };
-    Ok(Piece { tensor, tied, rows })
+    Ok(Piece { tensor, tied, rows, columns })
 }

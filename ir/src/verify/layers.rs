@@ -111,6 +111,9 @@ fn is_made_by_a_pass(op: &Op) -> bool {
         | Op::Attention { .. }
         | Op::Add { .. }
         | Op::GatedMul { .. }
+        | Op::Route { .. }
+        | Op::ExpertLinear { .. }
+        | Op::Combine { .. }
         | Op::Rows { .. }
         | Op::Repeat { .. } => false,
         Op::KvWrite { .. }

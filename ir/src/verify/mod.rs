@@ -19,6 +19,8 @@
 //! | T2012 | the model gives one row per sequence, as the model's elements |
 //! | T2013 | the main body is nodes, chained repeats, nodes; blocks repeat nothing |
 //! | T2014 | operators that passes make are not there before the pass: none at stage Loaded |
+//! | T2015 | the tensors of a weight make it up: vectors end to end, all others one below the other |
+//! | T2016 | a weight of experts counts them; what reads it reads the choice of a `Route` among as many |
 //! | T2101 | from Lowered on, no `Attention` is left |
 //! | T2102 | every `KvWrite` stands before the attentions that may read what it writes, and each cache has one |
 //! | T2103 | decode and prefill attention of a cache give the same value from the same queries, and come in pairs |
@@ -57,6 +59,7 @@ mod lowered;
 mod split;
 mod streams;
 mod tables;
+mod weights;
 
 use crate::diag::Diagnostic;
 use crate::graph::{Graph, Stage};
@@ -72,6 +75,7 @@ pub fn graph(graph: &Graph) -> Vec<Diagnostic> {
     }
     mistakes.extend(body::mistakes(graph));
     mistakes.extend(layers::mistakes(graph));
+    mistakes.extend(weights::mistakes(graph));
     let rules: [(Stage, Rules); 5] = [
         (Stage::Lowered, lowered::mistakes),
         (Stage::Split, split::mistakes),

@@ -151,6 +151,9 @@ fn params(op: &Op) -> Vec<crate::ids::ParamId> {
         | Op::Attention { .. }
         | Op::Add { .. }
         | Op::GatedMul { .. }
+        | Op::Route { .. }
+        | Op::ExpertLinear { .. }
+        | Op::Combine { .. }
         | Op::Rows { .. }
         | Op::Repeat { .. }
         | Op::KvWrite { .. }

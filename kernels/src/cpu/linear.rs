@@ -16,9 +16,11 @@ use super::vector::Vector;
 use super::view::{MatMut, MatRef, check_items, check_shape};
 
 /// Most rows of an item: their activations fit the second-level cache beside a panel.
-const GROUP_ROWS: usize = 48;
+pub(crate) const GROUP_ROWS: usize = 48;
 /// Panels of an item.
 const ITEM_PANELS: usize = 2;
+/// Outputs of an item.
+pub(crate) const STRIP_OUTPUTS: usize = ITEM_PANELS * PANEL;
 /// Depth steps of a block when several row blocks share a panel.
 const BLOCK_DEPTH: usize = 256;
 /// How far ahead of its reading a panel is fetched when it is read once, in bytes.
@@ -26,7 +28,7 @@ const AHEAD_BYTES: usize = 16384;
 
 /// Number of work items of a product of `rows` rows with `weight`.
 pub fn linear_items(rows: usize, weight: &PackedMatrix) -> usize {
-    num_groups(rows) * item_columns(weight)
+    num_groups(rows) * num_strips(weight)
 }
 
 /// `out[rows, outputs] = x[rows, inputs] . weight^T (+ bias)`, for some items of [`linear_items`].
@@ -41,22 +43,35 @@ pub fn linear(x: MatRef<'_>, weight: &PackedMatrix, bias: Option<&[f32]>, out: M
     check_shape("out", (out.rows(), out.columns()), (x.rows(), weight.outputs()));
     check_shape("bias", (1, bias.map_or(weight.outputs(), <[f32]>::len)), (1, weight.outputs()));
     check_items(&items, linear_items(x.rows(), weight));
-    dispatch(Linear { x, weight, bias, out, items });
+    dispatch(Linear { x, weight, bias, out, first_output: 0, items });
+}
+
+/// Strip `strip` of the outputs of a product of at most [`GROUP_ROWS`] rows; `out` has the columns of this strip alone.
+///
+/// # Panics
+/// If the shapes do not agree or there is no such strip.
+pub(crate) fn linear_strip(x: MatRef<'_>, weight: &PackedMatrix, strip: usize, out: MatMut<'_>) {
+    let first_output = strip * STRIP_OUTPUTS;
+    let columns = weight.outputs().saturating_sub(first_output).min(STRIP_OUTPUTS);
+    check_shape("x", (x.rows(), x.columns()), (x.rows().clamp(1, GROUP_ROWS), weight.inputs()));
+    check_shape("out", (out.rows(), out.columns()), (x.rows(), columns.max(1)));
+    dispatch(Linear { x, weight, bias: None, out, first_output, items: strip..strip + 1 });
 }
 
 /// Equal groups of at most [`GROUP_ROWS`] rows.
-fn num_groups(rows: usize) -> usize {
+pub(crate) fn num_groups(rows: usize) -> usize {
     rows.div_ceil(GROUP_ROWS)
 }
 
 /// Part `index` of `count` nearly equal parts of some rows.
 #[inline(always)]
-fn part(rows: Range<usize>, index: usize, count: usize) -> Range<usize> {
+pub(crate) fn part(rows: Range<usize>, index: usize, count: usize) -> Range<usize> {
     let cut = |index| rows.start + rows.len() * index / count;
     cut(index)..cut(index + 1)
 }
 
-fn item_columns(weight: &PackedMatrix) -> usize {
+/// How many items the outputs are cut into.
+pub(crate) fn num_strips(weight: &PackedMatrix) -> usize {
     weight.num_panels().div_ceil(ITEM_PANELS)
 }
 
@@ -65,6 +80,8 @@ struct Linear<'a> {
     weight: &'a PackedMatrix,
     bias: Option<&'a [f32]>,
     out: MatMut<'a>,
+    /// The output that the first column of `out` is.
+    first_output: usize,
     items: Range<usize>,
 }
 
@@ -78,7 +95,7 @@ struct Strip {
 impl Kernel for Linear<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let (num_groups, columns) = (num_groups(self.x.rows()), item_columns(self.weight));
+        let (num_groups, columns) = (num_groups(self.x.rows()), num_strips(self.weight));
         for item in self.items.clone() {
             let rows = part(0..self.x.rows(), item / columns, num_groups);
             let first_panel = item % columns * ITEM_PANELS;
@@ -127,7 +144,7 @@ impl Linear<'_> {
             depth: depth.len(),
             b,
             panel_bytes: self.weight.panel_bytes(),
-            c: self.out.row(rows.start).wrapping_add(first_column),
+            c: self.out.row(rows.start).wrapping_add(first_column - self.first_output),
             c_stride: self.out.stride(),
             columns: (self.weight.outputs() - first_column).min(strip.num_panels * PANEL),
             accumulate: depth.start > 0,
@@ -145,7 +162,7 @@ impl Linear<'_> {
         let first = strip.first_panel * PANEL;
         let bias = &bias[first..self.weight.outputs().min(first + strip.num_panels * PANEL)];
         for row in strip.rows.clone() {
-            let out = self.out.row(row).wrapping_add(first);
+            let out = self.out.row(row).wrapping_add(first - self.first_output);
             for (index, bias) in bias.iter().enumerate() {
                 // SAFETY: `out` has `outputs` columns, and this item owns these.
                 unsafe { *out.add(index) += bias };

@@ -7,7 +7,6 @@ use serde_json::Value;
 use trefoil::registry::plans_of;
 use trefoil_ir::bind::Bound;
 use trefoil_ir::graph::Graph;
-use trefoil_passes::cost::num_layers;
 
 use crate::args::CheckArgs;
 use crate::exit::{Exit, OrExit, Outcome};
@@ -53,20 +52,13 @@ fn print_sizes(graph: &Graph, bound: &Bound) {
     let list = |pairs: Vec<String>| pairs.join(", ");
     println!("sizes: {}", list(bound.dims.iter().map(|(name, size)| format!("{name} {size}")).collect()));
     println!("settings: {}", list(bound.params.iter().map(|(name, value)| format!("{name} {value}")).collect()));
-    let num_parameters: u64 = graph
-        .weights
-        .values()
-        .map(|weight| {
-            let rows: u64 = weight.pieces.iter().filter_map(|piece| bound.size(&piece.rows)).sum();
-            rows * bound.size(&weight.columns).unwrap_or(0) * num_layers(graph, bound, weight.block)
-        })
-        .sum();
+    let num_parameters = bound.num_parameters(graph);
     let kv_elements: u64 = graph
         .caches
         .values()
         .map(|cache| {
             let elements = bound.size(&cache.kv_heads.times(&cache.head)).unwrap_or(0);
-            2 * elements * num_layers(graph, bound, Some(cache.block))
+            2 * elements * bound.num_layers(graph, Some(cache.block))
         })
         .sum();
     println!("parameters: {num_parameters} with every tensor stored apart; {} bytes in 16 bits", 2 * num_parameters);

@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use trefoil_runtime::launch::{
-    Add, AddRmsNorm, Attention, BufferId, Collective, Device, Embed, EventId, GatedMul, KvWrite, Launcher, Linear,
-    Region, RmsNorm, Rope, Rows, Site, StepRows, StepTables, StreamId,
+    Add, AddRmsNorm, Attention, BufferId, Collective, Combine, Device, Embed, EventId, ExpertLinear, GatedMul, KvWrite,
+    Launcher, Linear, Region, RmsNorm, Rope, Route, Rows, Site, StepRows, StepTables, StreamId,
 };
 use trefoil_runtime::model::{BoundModel, CompiledPlan};
 
@@ -61,9 +61,14 @@ impl Device for Recorder {
         prefill_attention(Attention);
         add(Add);
         gated_mul(GatedMul);
+        expert_linear(ExpertLinear);
+        combine(Combine);
         rows(Rows);
         all_reduce(Collective);
         all_gather(Collective);
+    }
+    fn route(&self, site: Site, args: Route) {
+        self.launch(site, Some(args.shares), &args);
     }
     fn kv_write(&self, site: Site, args: KvWrite) {
         self.launch(site, None, &args);

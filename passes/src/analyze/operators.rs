@@ -7,7 +7,7 @@ use trefoil_ir::ids::BlockId;
 use trefoil_ir::op::Op;
 
 use super::{Rank, Subject, Times, over_links};
-use crate::cost::{Load, Mix, Model, num_layers};
+use crate::cost::{Load, Mix, Model};
 
 /// An operator in all layers. What the whole model does is counted once for all ranks together, whatever some of them
 /// repeat; what is only done because there are several ranks is counted for all of them.
@@ -68,7 +68,7 @@ impl Table<'_> {
 
     fn of_node(&self, block: Option<BlockId>, node: &Node) -> Operator {
         let own = self.part.load(&node.op, self.mix, 0..self.mix.tokens());
-        let launches = num_layers(self.part.graph, self.part.bound, block);
+        let launches = self.part.bound.num_layers(self.part.graph, block);
         let all = self.of_whole(block, node).unwrap_or_else(|| times(own, f64::from(self.subject.ranks)));
         let all = times(all, launches as f64);
         let (profile, ranks) = (self.subject.profile, f64::from(self.subject.ranks));

@@ -4,11 +4,12 @@ use std::fmt;
 
 use trefoil_ir::bind::Bound;
 use trefoil_ir::graph::{Cache, Graph, Weight};
-use trefoil_ir::ids::BlockId;
+use trefoil_ir::ids::WeightId;
 use trefoil_ir::op::Op;
 
 use super::Workload;
 use crate::profile::Profile;
+use crate::touch::width_of;
 
 /// What a model occupies in the memory of all ranks together.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -62,17 +63,18 @@ impl Footprint {
     /// lets tensors that may be tied share their memory.
     pub fn of(graph: &Graph, bound: &Bound, profile: &Profile, ties: bool) -> Self {
         let stored = |weight: &Weight| if ties { own_elements(weight, bound) } else { elements(weight, bound) };
-        let of_all = |weight: &Weight| (num_layers(graph, bound, weight.block) * stored(weight)) as f64;
+        let of_all = |weight: &Weight| (bound.num_layers(graph, weight.block) * stored(weight)) as f64;
+        let of_token = |(id, weight)| of_all(weight) * active_share(graph, bound, id);
         let parameters: f64 = graph.weights.values().map(of_all).sum();
         let kept = |cache: &Cache| {
             let heads = bound.size(&cache.kv_heads.times(&cache.head)).unwrap_or_default();
-            (2 * heads * num_layers(graph, bound, Some(cache.block))) as f64
+            (2 * heads * bound.num_layers(graph, Some(cache.block))) as f64
         };
         let kv_heads = graph.caches.values().filter_map(|cache| bound.size(&cache.kv_heads));
         let kv_elements: f64 = graph.caches.values().map(kept).sum();
         Self {
             parameters,
-            active_parameters: parameters,
+            active_parameters: graph.weights.iter().map(of_token).sum(),
             weight_bytes: parameters * f64::from(profile.bytes.weights),
             kv_bytes_per_token: kv_elements * f64::from(profile.bytes.kv),
             most_ranks: kv_heads.min().and_then(|heads| u32::try_from(heads).ok()).unwrap_or(u32::MAX),
@@ -121,25 +123,18 @@ impl Footprint {
     }
 }
 
-/// How many layers have the text of `block`; 1 for the main body.
-pub fn num_layers(graph: &Graph, bound: &Bound, block: Option<BlockId>) -> u64 {
-    let Some(block) = block else { return 1 };
-    let of_one = |(blocks, times): (&[BlockId], u64)| {
-        let turns = blocks.iter().cycle().take(times as usize);
-        turns.filter(|turn| **turn == block).count() as u64
-    };
-    repeats(graph, bound).map(of_one).sum()
-}
-
-fn repeats<'a>(graph: &'a Graph, bound: &'a Bound) -> impl Iterator<Item = (&'a [BlockId], u64)> {
-    graph.nodes.iter().filter_map(|node| {
-        let Op::Repeat { blocks, times, .. } = &node.op else { return None };
-        Some((blocks.as_slice(), bound.size(times).unwrap_or_default()))
-    })
-}
-
 fn elements(weight: &Weight, bound: &Bound) -> u64 {
-    bound.size(&weight.rows().times(&weight.columns)).unwrap_or_default()
+    bound.size(&weight.elements()).unwrap_or_default()
+}
+
+/// The share of a weight that one token is computed with: of experts, those that it goes to.
+fn active_share(graph: &Graph, bound: &Bound, weight: WeightId) -> f64 {
+    let Some(all) = graph.weights[weight].experts.as_ref().and_then(|experts| bound.size(experts)) else { return 1.0 };
+    let chosen = graph.bodies().flat_map(|(_, body)| body).filter_map(|node| {
+        let Op::ExpertLinear { experts, weight: own, .. } = node.op else { return None };
+        bound.size(&width_of(graph, experts)).filter(|_| own == weight)
+    });
+    chosen.max().unwrap_or(all) as f64 / all as f64
 }
 
 /// Elements of the tensors that are no other's.

@@ -6,8 +6,9 @@ use trefoil_ir::graph::Graph;
 use trefoil_ir::ids::WeightId;
 use trefoil_ir::op::{Op, RowDomain};
 
-use super::{ACTIVATION_BYTES, KEPT, KEYS, KV_BYTES, Mix, ROWS, Rows, WEIGHT_BYTES, of};
-use crate::profile::{Network, Profile, ResourceKey};
+use super::{ACTIVATION_BYTES, EXPERTS, KEPT, KEYS, KV_BYTES, Mix, ROWS, Rows, WEIGHT_BYTES, of};
+use crate::profile::{Kernel, Network, Profile, ResourceKey};
+use crate::touch::width_of;
 
 /// What a launch costs one rank, in numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -53,7 +54,8 @@ impl Model<'_> {
             return Load::default();
         }
         let cost = of(self.graph, op);
-        let number = |dim: &Dim| self.number(dim, rows);
+        let experts = self.routed(op, rows.rows).experts;
+        let number = |dim: &Dim| self.number(dim, rows, experts);
         let load = Load {
             flops: number(&cost.flops),
             bytes: number(&cost.bytes),
@@ -64,12 +66,13 @@ impl Model<'_> {
         Load { seconds, bound_by, ..load }
     }
 
-    fn number(&self, dim: &Dim, rows: Rows) -> f64 {
+    fn number(&self, dim: &Dim, rows: Rows, experts: f64) -> f64 {
         let bytes = self.profile.bytes;
         let size = |name: &str| match name {
             ROWS => Some(rows.rows.round() as u64),
             KEYS => Some(rows.keys.round() as u64),
             KEPT => Some(rows.kept.round() as u64),
+            EXPERTS => Some(experts.round() as u64),
             WEIGHT_BYTES => Some(u64::from(bytes.weights)),
             ACTIVATION_BYTES => Some(u64::from(bytes.activations)),
             KV_BYTES => Some(u64::from(bytes.kv)),
@@ -89,8 +92,9 @@ impl Model<'_> {
         let link = profile.network.map_or(f64::INFINITY, Network::one_way);
         let mut network = if load.network > 0.0 { load.network / link } else { 0.0 };
         match op {
-            Op::Linear { weight, .. } => {
-                compute = self.product_seconds(*weight, rows.rows, load.flops);
+            Op::Linear { weight, .. } | Op::ExpertLinear { weight, .. } => {
+                let down = self.routed(op, rows.rows);
+                compute = self.product_seconds(&self.product_kernel(op), *weight, down, load.flops);
                 memory = profile.kernel("*").seconds(load.bytes, profile.memory.bandwidth);
             }
             Op::PrefillAttention { .. } | Op::Attention { .. } => {
@@ -102,6 +106,8 @@ impl Model<'_> {
             | Op::Rope { .. }
             | Op::Add { .. }
             | Op::GatedMul { .. }
+            | Op::Route { .. }
+            | Op::Combine { .. }
             | Op::Rows { .. }
             | Op::KvWrite { .. }
             | Op::DecodeAttention { .. }
@@ -116,18 +122,20 @@ impl Model<'_> {
 
     /// Seconds of a load if the kernel of its operator were as good as it ever is: a bound for any way to cut it.
     pub fn least_seconds(&self, op: &Op, load: Load) -> f64 {
-        let best = self.profile.kernel(op.name()).best();
+        let best = self.product_kernel(op).best();
         let compute = load.flops / (self.profile.compute.flops * best);
         let memory = load.bytes / (self.profile.memory.bandwidth * best);
         let link = self.profile.network.map_or(f64::INFINITY, Network::one_way);
         match op {
-            Op::Linear { .. } | Op::PrefillAttention { .. } | Op::Attention { .. } => compute,
+            Op::Linear { .. } | Op::ExpertLinear { .. } | Op::PrefillAttention { .. } | Op::Attention { .. } => compute,
             Op::AllReduce { .. } | Op::AllGather { .. } => load.network / (link * best),
             Op::Embed { .. }
             | Op::RmsNorm { .. }
             | Op::Rope { .. }
             | Op::Add { .. }
             | Op::GatedMul { .. }
+            | Op::Route { .. }
+            | Op::Combine { .. }
             | Op::Rows { .. }
             | Op::KvWrite { .. }
             | Op::DecodeAttention { .. }
@@ -136,16 +144,32 @@ impl Model<'_> {
         }
     }
 
-    /// A product's time by waves of tiles; small products are split along their inner axis as long as that helps.
-    fn product_seconds(&self, weight: WeightId, rows: f64, flops: f64) -> f64 {
+    /// The rows of an operator as experts share them: one group of all rows where there are none.
+    fn routed(&self, op: &Op, rows: f64) -> Routed {
+        let Op::ExpertLinear { experts, weight, .. } = op else { return Routed { experts: 1.0, rows } };
+        let size = |dim: &Dim| self.number(dim, Rows::default(), 0.0);
+        let of_all = self.graph.weights[*weight].experts.as_ref().map_or(1.0, size);
+        let top_k = size(&width_of(self.graph, *experts));
+        Routed { experts: of_all * (1.0 - (1.0 - top_k / of_all).powf(rows)), rows: rows * top_k }
+    }
+
+    /// How the kernel of an operator fares. A product by expert whose own is not known fares like a product.
+    fn product_kernel(&self, op: &Op) -> Kernel {
+        let is_known = self.profile.kernels.contains_key(op.name());
+        let is_product = matches!(op, Op::ExpertLinear { .. }) && !is_known;
+        self.profile.kernel(if is_product { "Linear" } else { op.name() })
+    }
+
+    /// A product's time by waves of tiles, the rows of each expert in tiles of their own; small products are split along
+    /// their inner axis as long as that helps.
+    fn product_seconds(&self, kernel: &Kernel, weight: WeightId, routed: Routed, flops: f64) -> f64 {
         let compute = &self.profile.compute;
-        let kernel = self.profile.kernel("Linear");
         let Some((tile_rows, tile_columns)) = compute.tile else { return kernel.seconds(flops, compute.flops) };
-        let columns = self.number(&self.graph.weights[weight].rows(), Rows::default());
-        let tiles_down = (rows / f64::from(tile_rows)).ceil();
-        let tiles_across = (columns / f64::from(tile_columns)).ceil();
-        let padded =
-            flops * tiles_down * f64::from(tile_rows) / rows * tiles_across * f64::from(tile_columns) / columns;
+        let (tile_rows, tile_columns) = (f64::from(tile_rows), f64::from(tile_columns));
+        let columns = self.number(&self.graph.weights[weight].rows(), Rows::default(), 0.0);
+        let tiles_down = routed.experts * (routed.rows / routed.experts / tile_rows).ceil();
+        let tiles_across = (columns / tile_columns).ceil();
+        let padded = flops * tiles_down * tile_rows / routed.rows * tiles_across * tile_columns / columns;
         let (tiles, units) = (tiles_down * tiles_across, f64::from(compute.units));
         let with_parts = |parts: f64| {
             let waves = (tiles * parts / units).ceil();
@@ -155,4 +179,13 @@ impl Model<'_> {
         let most_parts = (units / tiles).floor().clamp(1.0, 16.0) as u32;
         (1..=most_parts).map(|parts| with_parts(f64::from(parts))).fold(f64::INFINITY, f64::min)
     }
+}
+
+/// Rows as experts share them.
+#[derive(Debug, Clone, Copy)]
+struct Routed {
+    /// Those that some row goes to.
+    experts: f64,
+    /// All their rows together.
+    rows: f64,
 }

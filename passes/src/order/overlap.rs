@@ -136,7 +136,7 @@ fn cost(op: &Op, range: Range) -> u64 {
 
 fn weight(op: &Op) -> u64 {
     match op {
-        Op::Linear { .. } | Op::Attention { .. } | Op::DecodeAttention { .. } => 12,
+        Op::Linear { .. } | Op::ExpertLinear { .. } | Op::Attention { .. } | Op::DecodeAttention { .. } => 12,
         Op::AllReduce { .. } | Op::AllGather { .. } => 8,
         Op::PrefillAttention { .. } => 4,
         Op::Embed { .. }
@@ -144,6 +144,8 @@ fn weight(op: &Op) -> u64 {
         | Op::Rope { .. }
         | Op::Add { .. }
         | Op::GatedMul { .. }
+        | Op::Route { .. }
+        | Op::Combine { .. }
         | Op::Rows { .. }
         | Op::KvWrite { .. }
         | Op::AddRmsNorm { .. } => 1,

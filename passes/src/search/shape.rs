@@ -33,7 +33,7 @@ pub(super) struct Frame {
     attention: Vec<String>,
     /// Products of what attention gives.
     projections: Vec<String>,
-    /// The layer's last product.
+    /// What the layer sums over ranks last.
     last: Option<String>,
     pub(super) ranks: u32,
     pub(super) device: String,
@@ -50,14 +50,10 @@ impl Frame {
             all.dedup();
             all
         };
-        let is_product = |name: &&String| {
-            let mut nodes = graph.bodies().flat_map(|(_, body)| body);
-            nodes.any(|node| node.name == **name && matches!(node.op, Op::Linear { .. }))
-        };
         Self {
             attention: each(up_to_attention),
             projections: each(after_attention),
-            last: each(last_products).iter().find(is_product).cloned(),
+            last: each(last_summed).into_iter().next(),
             ranks,
             device: device.to_owned(),
             name: name.to_owned(),
@@ -218,7 +214,9 @@ fn after_attention(graph: &Graph, block: BlockId) -> Vec<String> {
     body.iter().filter(|node| reads(&node.op)).map(|node| node.name.clone()).collect()
 }
 
-fn last_products(graph: &Graph, block: BlockId) -> Vec<String> {
-    let mut products = graph.body(Some(block)).iter().filter(|node| matches!(node.op, Op::Linear { .. }));
-    products.next_back().map(|node| node.name.clone()).into_iter().collect()
+/// What a layer sums over ranks last: its last product, or what combines those of experts.
+fn last_summed(graph: &Graph, block: BlockId) -> Vec<String> {
+    let is_summed = |op: &Op| matches!(op, Op::Linear { .. } | Op::Combine { .. });
+    let last = graph.body(Some(block)).iter().rfind(|node| is_summed(&node.op));
+    last.map(|node| node.name.clone()).into_iter().collect()
 }

@@ -1,4 +1,9 @@
 //! The products whose results are parts, and the collectives that complete them.
+//!
+//! A result is a part of a sum if it is of a product that reads divided columns, or of an operator that is linear in
+//! such a part ([`keeps_part`]). It is completed where no operator after it keeps it a part.
+
+use std::collections::BTreeSet;
 
 use trefoil_ir::diag::Diagnostic;
 use trefoil_ir::dim::{Dim, Expr, Operator};
@@ -39,12 +44,35 @@ fn is_product(node: &Node) -> bool {
 pub(super) fn complete(graph: &mut Graph, plan: &Plan) {
     for body in bodies(graph) {
         let old = graph.body(body).to_vec();
-        let mut new = vec![];
-        for nodes in old.chunk_by(|a, b| a.name == b.name) {
-            let mut completion = Completion { graph, plan, body };
-            new.extend(completion.of(nodes));
-        }
+        let mut completion = Completion { graph, plan, body, old: &old, parts: BTreeSet::new() };
+        let new = old.chunk_by(|a, b| a.name == b.name).flat_map(|nodes| completion.of(nodes)).collect();
         *graph.body_mut(body) = new;
+    }
+}
+
+/// The operand of which a part gives a part of the result: the operator is linear in it.
+fn keeps_part(op: &Op) -> Option<ValueId> {
+    match *op {
+        Op::Combine { x, .. } => Some(x),
+        // Some of these are linear too, but nothing is gained: their results are no narrower than what they read.
+        Op::Embed { .. }
+        | Op::RmsNorm { .. }
+        | Op::Linear { .. }
+        | Op::Rope { .. }
+        | Op::Attention { .. }
+        | Op::Add { .. }
+        | Op::GatedMul { .. }
+        | Op::Route { .. }
+        | Op::ExpertLinear { .. }
+        | Op::Rows { .. }
+        | Op::Repeat { .. }
+        | Op::KvWrite { .. }
+        | Op::DecodeAttention { .. }
+        | Op::PrefillAttention { .. }
+        | Op::Columns { .. }
+        | Op::AddRmsNorm { .. }
+        | Op::AllReduce { .. }
+        | Op::AllGather { .. } => None,
     }
 }
 
@@ -52,6 +80,10 @@ struct Completion<'a> {
     graph: &'a mut Graph,
     plan: &'a Plan,
     body: Option<BlockId>,
+    /// The body as it was.
+    old: &'a [Node],
+    /// Values that are parts of sums and left so.
+    parts: BTreeSet<ValueId>,
 }
 
 /// A product before it is divided.
@@ -66,17 +98,49 @@ struct Product {
 impl Completion<'_> {
     /// The nano-operations of a node, with the collectives that complete them.
     fn of(&mut self, nodes: &[Node]) -> Vec<Node> {
-        let (Op::Linear { x, weight, bias }, [out]) = (&nodes[0].op, nodes[0].outputs.as_slice()) else {
-            return nodes.to_vec();
-        };
-        let product = Product { x: *x, weight: *weight, bias: *bias, out: *out };
-        if self.graph.weights[product.weight].part == Part::Columns {
-            self.completed(nodes, product)
-        } else if product.out == self.graph.gives {
-            self.with_columns_gathered(nodes, product)
-        } else {
-            nodes.to_vec()
+        let [out] = nodes[0].outputs[..] else { return nodes.to_vec() };
+        let gives_part = self.gives_part(&nodes[0].op);
+        if let Op::Linear { x, weight, bias } = nodes[0].op {
+            let product = Product { x, weight, bias, out };
+            return match (gives_part, out == self.graph.gives) {
+                (true, _) => self.completed(nodes, product),
+                (false, true) => self.with_columns_gathered(nodes, product),
+                (false, false) => nodes.to_vec(),
+            };
         }
+        if gives_part && self.stays_part(out) {
+            self.parts.insert(out);
+        } else if gives_part {
+            let (parts, sums) = self.summed(nodes, out);
+            return [parts, sums].concat();
+        }
+        nodes.to_vec()
+    }
+
+    /// Whether the operator's result is a part of a sum.
+    fn gives_part(&self, op: &Op) -> bool {
+        let reads_columns = if let Op::Linear { weight, .. } | Op::ExpertLinear { weight, .. } = op {
+            self.graph.weights[*weight].part == Part::Columns
+        } else {
+            false
+        };
+        reads_columns || keeps_part(op).is_some_and(|x| self.parts.contains(&x))
+    }
+
+    /// Whether all that read a value keep it a part.
+    fn stays_part(&self, value: ValueId) -> bool {
+        let reads = |node: &&Node| node.op.operands().iter().any(|(_, operand)| *operand == value);
+        let mut readers = self.old.iter().filter(reads).peekable();
+        readers.peek().is_some() && readers.all(|node| keeps_part(&node.op) == Some(value))
+    }
+
+    /// Nano-operations that give parts, and the sums of those.
+    fn summed(&mut self, nodes: &[Node], out: ValueId) -> (Vec<Node>, Vec<Node>) {
+        let spans: Vec<_> = nodes.iter().filter_map(|node| node.range).collect();
+        let part = self.value(&nodes[0], "part", self.graph.values[out].ty.clone());
+        let parts = nodes.iter().map(|node| Node { outputs: vec![part], ..node.clone() });
+        let sum = Op::AllReduce { x: part, ranks: Dim::name(RANKS) };
+        (parts.collect(), self.collectives(&nodes[0], "sum", &sum, out, &spans))
     }
 
     fn completed(&mut self, nodes: &[Node], product: Product) -> Vec<Node> {
@@ -101,11 +165,10 @@ impl Completion<'_> {
             after.extend(self.collectives(&nodes[0], "out", &gather, product.out, &spans));
         }
         if !summing.is_empty() {
-            let spans: Vec<_> = summing.iter().filter_map(|(_, node)| node.range).collect();
-            let part = self.value(&nodes[0], "part", self.graph.values[product.out].ty.clone());
-            all.extend(summing.into_iter().map(|(nano, node)| (nano, Node { outputs: vec![part], ..node })));
-            let sum = Op::AllReduce { x: part, ranks: Dim::name(RANKS) };
-            after.extend(self.collectives(&nodes[0], "sum", &sum, product.out, &spans));
+            let (numbers, summing): (Vec<_>, Vec<_>) = summing.into_iter().unzip();
+            let (parts, sums) = self.summed(&summing, product.out);
+            all.extend(numbers.into_iter().zip(parts));
+            after.extend(sums);
         }
         all.sort_by_key(|(nano, _)| *nano);
         before.into_iter().chain(all.into_iter().map(|(_, node)| node)).chain(after).collect()
@@ -152,16 +215,22 @@ impl Completion<'_> {
 
     fn rows_of_weight(&mut self, weight: WeightId, columns: impl Fn(&Dim) -> Dim) -> WeightId {
         let own = &self.graph.weights[weight];
-        let of_rank = |piece: &Piece| Piece { rows: piece.rows.over(&Dim::name(RANKS)), ..piece.clone() };
+        let columns = columns(&own.columns);
+        let of_rank = |piece: &Piece| {
+            let rows = piece.rows.over(&Dim::name(RANKS));
+            Piece { rows, columns: columns.clone(), ..piece.clone() }
+        };
         let pieces = own.pieces.iter().map(of_rank).collect();
-        let divided = Weight { pieces, columns: columns(&own.columns), part: Part::Rows, ..own.clone() };
+        let divided = Weight { pieces, columns: columns.clone(), part: Part::Rows, ..own.clone() };
         self.graph.weights.push(divided)
     }
 
     fn part_of_bias(&mut self, bias: WeightId) -> WeightId {
         let own = &self.graph.weights[bias];
-        let columns = own.columns.over(&Dim::name(RANKS));
-        let divided = Weight { columns, part: Part::Columns, ..own.clone() };
+        let of_rank = |columns: &Dim| columns.over(&Dim::name(RANKS));
+        let pieces = own.pieces.iter().map(|piece| Piece { columns: of_rank(&piece.columns), ..piece.clone() });
+        let (pieces, columns) = (pieces.collect(), of_rank(&own.columns));
+        let divided = Weight { pieces, columns, part: Part::Columns, ..own.clone() };
         self.graph.weights.push(divided)
     }
 

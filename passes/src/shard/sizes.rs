@@ -88,6 +88,16 @@ fn mixes(graph: &Graph, op: &Op, name: &str) -> bool {
             let table = &graph.weights[*weight];
             mentions(&table.columns, name) || mentions(&table.rows(), name)
         }
+        // Chooses among all columns, and numbers what it has chosen.
+        Op::Route { top_k, .. } => reads_it || mentions(top_k, name),
+        // An expert is a whole matrix, and one product of a row has as many columns as another.
+        Op::ExpertLinear { experts, weight, .. } => {
+            let matrix = &graph.weights[*weight];
+            let num_experts = matrix.experts.as_ref().is_some_and(|experts| mentions(experts, name));
+            let both = mentions(&matrix.columns, name) && mentions(&matrix.rows(), name);
+            both || num_experts || mentions(&width_of(graph, *experts), name)
+        }
+        Op::Combine { shares, .. } => mentions(&width_of(graph, *shares), name),
         // One operand is divided: what it reads or what it gives, never both.
         Op::Linear { weight, .. } => {
             let matrix = &graph.weights[*weight];

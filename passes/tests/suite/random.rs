@@ -17,6 +17,7 @@ struct Layer {
     has_attention: bool,
     has_bias: bool,
     is_gated: bool,
+    has_experts: bool,
     adds_residual_last: bool,
 }
 
@@ -50,6 +51,18 @@ impl Layer {
     }
 
     fn mlp(&self) -> String {
+        let [router, up, down] = [
+            "\"logits\": Linear(x: \"n2\", weight: \"router\", out: \"experts\"), \
+             \"route\": Route(x: \"logits\", top_k: \"top_k\", scoring: Softmax, renormalize: true),",
+            "\"up\": ExpertLinear(x: \"n2\", experts: \"route.experts\", weight: \"{expert}.up\", \
+             num_experts: \"experts\", out: \"ffn\"),",
+            "\"parts\": ExpertLinear(x: \"up\", experts: \"route.experts\", weight: \"{expert}.down\", \
+             num_experts: \"experts\", out: \"hidden\"), \
+             \"down\": Combine(x: \"parts\", shares: \"route.shares\"), \"h2\": Add(a: \"h1\", b: \"down\"),",
+        ];
+        if self.has_experts {
+            return format!("\"n2\": RmsNorm(x: \"h1\", weight: \"n2\", eps: \"eps\"), {router} {up} {down}");
+        }
         let inner = if self.is_gated {
             "\"gate\": Linear(x: \"n2\", weight: \"gate\", out: \"ffn\"), \
              \"up\": Linear(x: \"n2\", weight: \"up\", out: \"ffn\"), \
@@ -65,9 +78,9 @@ impl Layer {
 }
 
 prop_compose! {
-    fn layer()(has_attention in prop::bool::weighted(0.8), flags in any::<[bool; 3]>()) -> Layer {
-        let [has_bias, is_gated, adds_residual_last] = flags;
-        Layer { has_attention, has_bias, is_gated, adds_residual_last }
+    fn layer()(has_attention in prop::bool::weighted(0.8), flags in any::<[bool; 4]>()) -> Layer {
+        let [has_bias, is_gated, has_experts, adds_residual_last] = flags;
+        Layer { has_attention, has_bias, is_gated, has_experts, adds_residual_last }
     }
 }
 
@@ -90,6 +103,7 @@ fn graph(layers: &[Layer], has_two_repeats: bool) -> Graph {
     let source = format!(
         "Model(serves: [\"Random\"], dims: {{ \"vocab\": \"config.v\", \"hidden\": \"config.h\", \"ffn\": \"config.f\", \
          \"layers\": \"config.l\", \"heads\": \"config.a\", \"kv_heads\": \"config.k\", \"head\": \"config.d\", \
+         \"experts\": \"config.n\", \"top_k\": \"config.m\", \
          \"tokens\": \"step\", \"seqs\": \"step\" }}, params: {{ \"eps\": \"config.e\", \"theta\": \"config.t\" }}, \
          inputs: {{ \"ids\": Tensor(i32, [\"tokens\"]), \"pos\": Tensor(i32, [\"tokens\"]), \"last\": Tensor(i32, [\"seqs\"]) }}, \
          blocks: {{ {blocks} }}, nodes: {{ \"emb\": Embed(ids: \"ids\", weight: \"emb\", rows: \"vocab\", out: \"hidden\"), {repeats} \
@@ -100,13 +114,16 @@ fn graph(layers: &[Layer], has_two_repeats: bool) -> Graph {
         .unwrap_or_else(|mistakes| panic!("{}", trefoil_ir::diag::render_all(&mistakes, "random", &source)))
 }
 
-const PLACEABLE: [&str; 12] = [
+const PLACEABLE: [&str; 15] = [
     "Embed",
     "RmsNorm",
     "Linear",
     "Rope",
     "Add",
     "GatedMul",
+    "Route",
+    "ExpertLinear",
+    "Combine",
     "Rows",
     "KvWrite",
     "DecodeAttention",

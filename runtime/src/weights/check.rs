@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use safetensors::Dtype;
 use trefoil_kernels::cpu::SourceType;
 
-use super::layout::{Entry, Layout, layers, name_in_layer};
+use super::layout::{Entry, Layout, ResolvedPiece, places};
 use super::shards::{Shards, Tensor};
 use super::{Rank, WeightFault, WeightsError};
 use crate::model::{Part, WeightSpec};
@@ -40,7 +40,7 @@ pub(super) fn source_type(dtype: Dtype) -> Option<SourceType> {
 fn unused(shards: &Shards, layout: &Layout, specs: &[WeightSpec]) -> Vec<String> {
     let used = layout.entries.iter().flat_map(|entry| &entry.pieces).map(|piece| piece.tensor.clone());
     let named = specs.iter().flat_map(|spec| {
-        spec.pieces.iter().flat_map(move |piece| layers(spec).map(move |layer| name_in_layer(&piece.tensor, layer)))
+        spec.pieces.iter().flat_map(move |piece| places(spec).map(move |place| place.name(&piece.tensor)))
     });
     let known: BTreeSet<String> = used.chain(named).collect();
     let is_unused = |name: &&str| !known.contains(*name) && !HARMLESS.iter().any(|end| name.ends_with(end));
@@ -56,54 +56,20 @@ fn entry_faults(shards: &Shards, entry: &Entry, rank: Rank, unused: &[String]) -
                 tensor: piece.tensor.clone(),
                 similar: most_similar(&piece.tensor, unused.iter().map(String::as_str)).map(str::to_owned),
             }),
-            Some(tensor) => {
-                found.push((piece.tensor.as_str(), tensor, expected_shape(entry, piece.rows, rank, tensor)))
-            }
+            Some(tensor) => found.push((piece.tensor.as_str(), tensor, expected_shape(entry, piece, rank))),
         }
     }
-    faults.extend(vector_length_fault(shards, entry, rank, &found));
     for (name, tensor, expected) in found {
         faults.extend(tensor_faults(shards, name, tensor, expected));
     }
     faults
 }
 
-/// Several vectors in a row (the biases of fused projections) are free to divide the length among them; that each has
-/// one axis, and a stretch for every rank, is all that can be asked of one of them.
-fn expected_shape(entry: &Entry, rows: usize, rank: Rank, tensor: &Tensor) -> Vec<usize> {
-    let columns = whole_columns(entry, rank);
-    match (entry.is_vector, entry.pieces.len()) {
-        (false, _) => vec![rows * rank.num_stretches(entry.part == Part::Rows), columns],
-        (true, 1) => vec![columns],
-        (true, _) => {
-            let stretches = rank.num_stretches(entry.part == Part::Columns);
-            vec![tensor.shape.iter().product::<usize>() / stretches * stretches]
-        }
-    }
-}
-
-/// Columns of all ranks together.
-fn whole_columns(entry: &Entry, rank: Rank) -> usize {
-    entry.columns * rank.num_stretches(entry.part == Part::Columns)
-}
-
-/// Whether the parts of a vector add up to its length.
-fn vector_length_fault(
-    shards: &Shards,
-    entry: &Entry,
-    rank: Rank,
-    found: &[(&str, &Tensor, Vec<usize>)],
-) -> Option<WeightFault> {
-    let is_whole = entry.is_vector && entry.pieces.len() > 1 && found.len() == entry.pieces.len();
-    let expected = whole_columns(entry, rank);
-    let length: usize = found.iter().flat_map(|(_, _, shape)| shape).sum();
-    let (name, tensor, _) = found.first().filter(|_| is_whole && length != expected)?;
-    Some(WeightFault::Shape {
-        tensor: format!("{name} and {} more, joined", found.len() - 1),
-        file: shards.files[tensor.shard].name.clone(),
-        found: vec![length],
-        expected: vec![expected],
-    })
+/// The shape that a tensor has when it holds the stretches of all ranks.
+fn expected_shape(entry: &Entry, piece: &ResolvedPiece, rank: Rank) -> Vec<usize> {
+    let rows = piece.rows * rank.num_stretches(entry.part == Part::Rows);
+    let columns = piece.columns * rank.num_stretches(entry.part == Part::Columns);
+    if entry.is_vector { vec![columns] } else { vec![rows, columns] }
 }
 
 fn tensor_faults(shards: &Shards, name: &str, tensor: &Tensor, expected: Vec<usize>) -> Vec<WeightFault> {

@@ -9,8 +9,9 @@ use crate::model::{Part, Piece, WeightRole, WeightSpec};
 pub(super) struct Layout {
     /// The distinct weights.
     pub(super) entries: Vec<Entry>,
-    /// By weight, then by layer: an index into `entries`.
-    pub(super) table: Vec<Vec<Option<usize>>>,
+    /// By weight, then by layer, then by expert: an index into `entries`. A layer that lacks the weight has none, and a
+    /// weight that is not of experts one.
+    pub(super) table: Vec<Vec<Vec<usize>>>,
 }
 
 /// A distinct weight.
@@ -19,7 +20,7 @@ pub(super) struct Entry {
     pub(super) is_vector: bool,
     pub(super) columns: usize,
     pub(super) part: Part,
-    /// Stacked along rows.
+    /// Matrices one below the other, vectors end to end.
     pub(super) pieces: Vec<ResolvedPiece>,
 }
 
@@ -28,6 +29,7 @@ pub(super) struct Entry {
 pub(super) struct ResolvedPiece {
     pub(super) tensor: String,
     pub(super) rows: usize,
+    pub(super) columns: usize,
 }
 
 impl Entry {
@@ -48,9 +50,9 @@ impl Layout {
         };
         let mut table = Vec::new();
         for spec in specs {
-            let mut by_layer = vec![None; num_places(spec)];
-            for layer in layers(spec) {
-                by_layer[layer] = Some(index_of(resolve(spec, layer, &choose)));
+            let mut by_layer = vec![vec![]; layers(spec).max().map_or(0, |last| last + 1)];
+            for place in places(spec) {
+                by_layer[place.layer].push(index_of(resolve(spec, place, &choose)));
             }
             table.push(by_layer);
         }
@@ -58,26 +60,35 @@ impl Layout {
     }
 }
 
-/// The layers that have the weight; 0 stands for the whole model.
-pub(super) fn layers(spec: &WeightSpec) -> impl Iterator<Item = usize> {
+/// A layer, and one of the experts there; 0 stands for the whole model, and for what is not of experts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    layer: usize,
+    expert: usize,
+}
+
+impl Place {
+    /// A tensor's name there.
+    pub(super) fn name(self, template: &str) -> String {
+        template.replace("{layer}", &self.layer.to_string()).replace("{expert}", &self.expert.to_string())
+    }
+}
+
+/// Where the weight is, in order of layers and experts.
+pub(super) fn places(spec: &WeightSpec) -> impl Iterator<Item = Place> {
+    layers(spec).flat_map(|layer| (0..spec.experts.unwrap_or(1)).map(move |expert| Place { layer, expert }))
+}
+
+fn layers(spec: &WeightSpec) -> impl Iterator<Item = usize> {
     spec.layers.as_deref().unwrap_or(&[0]).iter().copied()
 }
 
-/// A tensor's name in one layer.
-pub(super) fn name_in_layer(template: &str, layer: usize) -> String {
-    template.replace("{layer}", &layer.to_string())
-}
-
-fn num_places(spec: &WeightSpec) -> usize {
-    layers(spec).max().map_or(0, |last| last + 1)
-}
-
-fn resolve(spec: &WeightSpec, layer: usize, choose: impl for<'a> Fn(&'a str, &'a str) -> &'a str) -> Entry {
+fn resolve(spec: &WeightSpec, place: Place, choose: impl for<'a> Fn(&'a str, &'a str) -> &'a str) -> Entry {
     let piece = |piece: &Piece| {
-        let own = name_in_layer(&piece.tensor, layer);
-        let tied = piece.tied.as_deref().map(|tied| name_in_layer(tied, layer));
+        let own = place.name(&piece.tensor);
+        let tied = piece.tied.as_deref().map(|tied| place.name(tied));
         let tensor = tied.map_or(own.clone(), |tied| choose(&own, &tied).to_owned());
-        ResolvedPiece { tensor, rows: piece.rows }
+        ResolvedPiece { tensor, rows: piece.rows, columns: piece.columns }
     };
     Entry {
         is_vector: matches!(spec.role, WeightRole::Vector),

@@ -29,8 +29,8 @@ use shards::Shards;
 /// The bound model's weights, packed.
 #[derive(Debug)]
 pub struct Weights {
-    /// By weight, then by layer of the model (one entry for a weight of the whole model).
-    table: Vec<Vec<Option<Arc<Weight>>>>,
+    /// By weight, then by layer of the model (one entry for a weight of the whole model), then by expert.
+    table: Vec<Vec<Vec<Arc<Weight>>>>,
     num_bytes: usize,
     element: ElementType,
 }
@@ -130,6 +130,18 @@ impl Weights {
         }
     }
 
+    /// The matrices of all experts, by number.
+    ///
+    /// # Panics
+    /// If one of them is not a matrix of the model.
+    pub(crate) fn experts(&self, weight: WeightRef) -> Vec<&PackedMatrix> {
+        let matrices = self.of_experts(weight).iter().map(|own| match own.as_ref() {
+            Weight::Matrix(matrix) => matrix,
+            Weight::Vector(_) => panic!("{weight:?} is a vector, not a matrix"),
+        });
+        matrices.collect()
+    }
+
     /// # Panics
     /// If it is not a vector of the model.
     pub(crate) fn vector(&self, weight: WeightRef) -> &[f32] {
@@ -140,7 +152,12 @@ impl Weights {
     }
 
     fn get(&self, weight: WeightRef) -> Option<&Weight> {
-        self.table.get(usize::from(weight.weight))?.get(usize::from(weight.layer))?.as_deref()
+        self.of_experts(weight).first().map(Arc::as_ref)
+    }
+
+    fn of_experts(&self, weight: WeightRef) -> &[Arc<Weight>] {
+        let by_layer = self.table.get(usize::from(weight.weight)).map_or(&[][..], Vec::as_slice);
+        by_layer.get(usize::from(weight.layer)).map_or(&[], Vec::as_slice)
     }
 
     /// Puts packed weights to the places that the layout gives them.
@@ -150,8 +167,8 @@ impl Weights {
             |weight: &Weight| matches!(weight, Weight::Matrix(matrix) if matrix.element() == ElementType::F32);
         let element = if weights.iter().any(is_wide) { ElementType::F32 } else { ElementType::Bf16 };
         let weights: Vec<Arc<Weight>> = weights.into_iter().map(Arc::new).collect();
-        let place = |entry: &Option<usize>| entry.and_then(|entry| weights.get(entry).cloned());
-        let table = layout.table.iter().map(|layers| layers.iter().map(place).collect()).collect();
+        let experts = |entries: &Vec<usize>| entries.iter().filter_map(|entry| weights.get(*entry).cloned()).collect();
+        let table = layout.table.iter().map(|layers| layers.iter().map(experts).collect()).collect();
         Self { table, num_bytes, element }
     }
 }

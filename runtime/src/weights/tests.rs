@@ -22,12 +22,13 @@ fn f32s(name: &'static str, shape: &[usize], first: f32) -> Raw {
 
 /// A table of 40 x 8, a matrix of two pieces in each of two layers, a vector, and a head tied to the table.
 fn specs() -> Vec<WeightSpec> {
-    let piece = |tensor: &str, rows| Piece { tensor: tensor.into(), tied: None, rows };
-    let whole = |role, pieces| WeightSpec { role, pieces, columns: 8, layers: None, part: Part::Whole };
+    let piece = |tensor: &str, rows| Piece { tensor: tensor.into(), tied: None, rows, columns: 8 };
+    let (experts, part) = (None, Part::Whole);
+    let whole = |role, pieces| WeightSpec { role, pieces, columns: 8, experts, layers: None, part };
     let pair = vec![piece("layers.{layer}.k", 3), piece("layers.{layer}.v", 2)];
     vec![
         whole(WeightRole::Table, vec![piece("embed", 40)]),
-        WeightSpec { role: WeightRole::Matrix, pieces: pair, columns: 8, layers: Some(vec![1, 3]), part: Part::Whole },
+        WeightSpec { role: WeightRole::Matrix, pieces: pair, columns: 8, experts, layers: Some(vec![1, 3]), part },
         whole(WeightRole::Vector, vec![piece("norm", 1)]),
         whole(WeightRole::Matrix, vec![Piece { tied: Some("embed".into()), ..piece("head", 40) }]),
     ]
@@ -259,8 +260,8 @@ fn types_are_kept_or_changed_as_asked() {
     let f16s = values.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect();
     let f32s = values.iter().flat_map(|x| x.to_le_bytes()).collect();
     let spec = |role| {
-        let pieces = vec![Piece { tensor: "w".into(), tied: None, rows: 1 }];
-        WeightSpec { role, pieces, columns: 8, layers: None, part: Part::Whole }
+        let pieces = vec![Piece { tensor: "w".into(), tied: None, rows: 1, columns: 8 }];
+        WeightSpec { role, pieces, columns: 8, experts: None, layers: None, part: Part::Whole }
     };
     let of = |dtype, bytes: &Vec<u8>, packed| {
         let dir = tempfile::tempdir().unwrap();
@@ -286,32 +287,66 @@ fn types_are_kept_or_changed_as_asked() {
 
 #[test]
 fn the_vectors_of_fused_projections_are_joined() {
-    let piece = |tensor: &str| Piece { tensor: tensor.into(), tied: None, rows: 1 };
-    let pieces = vec![piece("a"), piece("b")];
-    let spec = |columns| WeightSpec {
+    let piece = |tensor: &str, columns| Piece { tensor: tensor.into(), tied: None, rows: 1, columns };
+    let spec = |first, second| WeightSpec {
         role: WeightRole::Vector,
-        pieces: pieces.clone(),
-        columns,
+        pieces: vec![piece("a", first), piece("b", second)],
+        columns: first + second,
+        experts: None,
         layers: None,
         part: Part::Whole,
     };
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), "model.safetensors", &[f32s("a", &[5], 0.0), f32s("b", &[3], 5.0)]);
-    assert_eq!(load(dir.path(), &[spec(8)], QUIET).unwrap().weights.vector(at(0, 0)), run(0.0));
-    let error = load(dir.path(), &[spec(9)], QUIET).unwrap_err();
-    assert_eq!(error.faults.len(), 1);
-    assert_eq!(error.faults[0].to_string(), "`a and 1 more, joined` is [8], the model needs [9] (model.safetensors)");
+    assert_eq!(load(dir.path(), &[spec(5, 3)], QUIET).unwrap().weights.vector(at(0, 0)), run(0.0));
+    // As long in all, but each of another length than the model needs.
+    let faults: Vec<_> = load(dir.path(), &[spec(4, 4)], QUIET).unwrap_err().faults;
+    let faults: Vec<_> = faults.iter().map(WeightFault::to_string).collect();
+    let wrong = |name, found| format!("`{name}` is [{found}], the model needs [4] (model.safetensors)");
+    assert_eq!(faults, [wrong("a", 5), wrong("b", 3)]);
 }
 
-/// A table divided by rows, a matrix of two pieces by rows, one by columns, and joined vectors by elements.
+#[test]
+fn each_expert_of_each_layer_has_a_matrix_of_its_own() {
+    let piece =
+        |tensor: &str| Piece { tensor: format!("{{layer}}.{{expert}}.{tensor}"), tied: None, rows: 1, columns: 8 };
+    let spec = WeightSpec {
+        role: WeightRole::Experts,
+        pieces: vec![piece("a"), piece("b")],
+        columns: 8,
+        experts: Some(2),
+        layers: Some(vec![1, 2]),
+        part: Part::Whole,
+    };
+    let names = ["1.0.a", "1.0.b", "1.1.a", "1.1.b", "2.0.a", "2.0.b", "2.1.a", "2.1.b"];
+    let tensors: Vec<_> = names.iter().enumerate().map(|(n, name)| f32s(name, &[1, 8], 100.0 * n as f32)).collect();
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "model.safetensors", &tensors);
+    let loaded = load(dir.path(), std::slice::from_ref(&spec), QUIET).unwrap();
+    assert_eq!(loaded.unused, [""; 0]);
+    for (layer, expert, first) in [(1, 0, 0.0), (1, 1, 200.0), (2, 0, 400.0), (2, 1, 600.0)] {
+        let experts = loaded.weights.experts(at(0, layer));
+        let mut row = vec![0.0; 8];
+        for (output, first) in [(0, first), (1, first + 100.0)] {
+            experts[expert].read_row(output, &mut row);
+            assert_eq!(row, run(first), "layer {layer}, expert {expert}, row {output}");
+        }
+        assert_eq!(experts.len(), 2);
+    }
+    write(dir.path(), "model.safetensors", &tensors[..7]);
+    let error = load(dir.path(), &[spec], QUIET).unwrap_err();
+    assert_eq!(error.faults[0].to_string(), "`2.1.b` is missing");
+}
+
+/// A matrix of two pieces divided by rows, one by columns, joined vectors by elements, and a whole one.
 fn divided() -> Vec<WeightSpec> {
-    let piece = |tensor: &str, rows| Piece { tensor: tensor.into(), tied: None, rows };
-    let spec = |role, pieces, columns, part| WeightSpec { role, pieces, columns, layers: None, part };
+    let piece = |tensor: &str, rows, columns| Piece { tensor: tensor.into(), tied: None, rows, columns };
+    let spec = |role, pieces, columns, part| WeightSpec { role, pieces, columns, experts: None, layers: None, part };
     vec![
-        spec(WeightRole::Matrix, vec![piece("q", 4), piece("k", 2)], 8, Part::Rows),
-        spec(WeightRole::Matrix, vec![piece("o", 3)], 8, Part::Columns),
-        spec(WeightRole::Vector, vec![piece("q_bias", 1), piece("k_bias", 1)], 6, Part::Columns),
-        spec(WeightRole::Vector, vec![piece("norm", 1)], 8, Part::Whole),
+        spec(WeightRole::Matrix, vec![piece("q", 4, 8), piece("k", 2, 8)], 8, Part::Rows),
+        spec(WeightRole::Matrix, vec![piece("o", 3, 8)], 8, Part::Columns),
+        spec(WeightRole::Vector, vec![piece("q_bias", 1, 4), piece("k_bias", 1, 2)], 6, Part::Columns),
+        spec(WeightRole::Vector, vec![piece("norm", 1, 8)], 8, Part::Whole),
     ]
 }
 
@@ -377,8 +412,9 @@ fn progress_rises_to_the_whole() {
 fn progress_counts_a_large_matrix_in_parts() {
     let seen = Mutex::new(Vec::new());
     let progress = |done, _| seen.lock().unwrap().push(done);
-    let pieces = vec![Piece { tensor: "w".into(), tied: None, rows: 1500 }];
-    let spec = WeightSpec { role: WeightRole::Matrix, pieces, columns: 1024, layers: None, part: Part::Whole };
+    let pieces = vec![Piece { tensor: "w".into(), tied: None, rows: 1500, columns: 1024 }];
+    let spec =
+        WeightSpec { role: WeightRole::Matrix, pieces, columns: 1024, experts: None, layers: None, part: Part::Whole };
     let options = LoadOptions { dtype: WeightDtype::Float32, progress: &progress, ..QUIET };
     let total = random(&[spec], options, 1).num_bytes() as u64;
     let mut seen = seen.into_inner().unwrap();

@@ -77,7 +77,7 @@ pub(super) fn attention(q: &Matrix, first: usize, k: &Matrix, v: &Matrix, head: 
     })
 }
 
-fn softmax(scores: Vec<f64>) -> Vec<f64> {
+pub(super) fn softmax(scores: Vec<f64>) -> Vec<f64> {
     let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let shares: Vec<f64> = scores.iter().map(|score| (score - most).exp()).collect();
     let sum: f64 = shares.iter().sum();

@@ -7,6 +7,7 @@
 //! graph that is divided among ranks runs as all of them in lockstep: each node on every rank, then the next node.
 
 mod arithmetic;
+mod experts;
 mod matrix;
 mod rank;
 mod tensors;
@@ -82,6 +83,9 @@ impl<'a> Oracle<'a> {
             | Op::DecodeAttention { .. }
             | Op::PrefillAttention { .. }
             | Op::Columns { .. }
+            | Op::Route { .. }
+            | Op::ExpertLinear { .. }
+            | Op::Combine { .. }
             | Op::AddRmsNorm { .. } => None,
         };
         nodes.filter_map(among).max().unwrap_or(1)
@@ -108,6 +112,9 @@ impl<'a> Oracle<'a> {
                 | Op::DecodeAttention { .. }
                 | Op::PrefillAttention { .. }
                 | Op::Columns { .. }
+                | Op::Route { .. }
+                | Op::ExpertLinear { .. }
+                | Op::Combine { .. }
                 | Op::AddRmsNorm { .. } => ranks.iter_mut().for_each(|rank| self.run_alone(node, rank)),
             }
         }
@@ -151,6 +158,16 @@ impl<'a> Oracle<'a> {
             Op::GatedMul { gate, up, by } => {
                 vec![value(gate).zip(&value(up), |gate, up| arithmetic::activate(*by, gate) * up)]
             }
+            Op::Route { x, top_k, scoring, renormalize } => {
+                experts::route(&value(x), self.size(top_k), *scoring, *renormalize).into()
+            }
+            Op::ExpertLinear { x, experts, weight } => {
+                let count = self.graph.weights[*weight].experts.as_ref().expect("a weight that counts its experts");
+                let numbers = 0..self.size(count);
+                let weights: Vec<_> = numbers.map(|expert| self.weight_of(*weight, rank, expert)).collect();
+                vec![experts::product(&value(x), &value(experts), &weights)]
+            }
+            Op::Combine { x, shares } => vec![experts::combine(&value(x), &value(shares))],
             Op::Rows { x, at } => vec![rank.whole(*x).rows_at(&rank.whole(*at).column(0))],
             Op::KvWrite { k, v, cache } => {
                 let (k, v) = (value(k), value(v));
@@ -225,7 +242,7 @@ fn sizes(graph: &Graph, config: &Value) -> Bound {
 }
 
 /// The value at a dotted path of a configuration; null counts as absent.
-fn literal(config: &Value, key: &str) -> Option<Literal> {
+pub fn literal(config: &Value, key: &str) -> Option<Literal> {
     match key.split('.').try_fold(config, |value, key| value.get(key))? {
         Value::Bool(value) => Some(Literal::Bool(*value)),
         Value::Number(value) => value.as_f64().map(Literal::Number),

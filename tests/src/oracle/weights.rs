@@ -10,20 +10,25 @@ use super::rank::Rank;
 impl Oracle<'_> {
     /// A weight in the layer that the rank is in.
     pub(super) fn weight(&self, id: WeightId, rank: &Rank) -> Matrix {
+        self.weight_of(id, rank, 0)
+    }
+
+    /// An expert's own of a weight, in the layer that the rank is in.
+    pub(super) fn weight_of(&self, id: WeightId, rank: &Rank, expert: usize) -> Matrix {
         let weight = &self.graph.weights[id];
-        let parts: Vec<f64> = weight.pieces.iter().flat_map(|piece| self.part(weight, piece, rank)).collect();
+        let part = |piece: &Piece| self.part(weight, piece, rank, expert);
+        let parts: Vec<f64> = weight.pieces.iter().flat_map(part).collect();
         let columns = self.size(&weight.columns);
         Matrix::new(parts.len() / columns, columns, parts)
     }
 
     /// The rank's elements of one tensor.
-    fn part(&self, weight: &Weight, piece: &Piece, rank: &Rank) -> Vec<f64> {
-        let tensor = self.tensor(piece, rank.layer);
+    fn part(&self, weight: &Weight, piece: &Piece, rank: &Rank, expert: usize) -> Vec<f64> {
+        let tensor = self.tensor(piece, rank.layer, expert);
         let num_ranks = self.num_ranks();
-        // A vector of several pieces says how long they are together only.
         let (rows, columns) = match weight.role {
             WeightRole::Vector => (1, tensor.len()),
-            WeightRole::Matrix | WeightRole::Table => {
+            WeightRole::Matrix | WeightRole::Table | WeightRole::Experts => {
                 let rows = self.size(&piece.rows) * if weight.part == Part::Rows { num_ranks } else { 1 };
                 (rows, tensor.len() / rows)
             }
@@ -39,10 +44,11 @@ impl Oracle<'_> {
         }
     }
 
-    fn tensor(&self, piece: &Piece, layer: usize) -> &[f64] {
-        let layer = layer.to_string();
-        let own = piece.tensor.replace("{layer}", &layer);
-        let tied = piece.tied.as_ref().map(|tied| tied.replace("{layer}", &layer));
+    fn tensor(&self, piece: &Piece, layer: usize, expert: usize) -> &[f64] {
+        let (layer, expert) = (layer.to_string(), expert.to_string());
+        let in_place = |name: &str| name.replace("{layer}", &layer).replace("{expert}", &expert);
+        let own = in_place(&piece.tensor);
+        let tied = piece.tied.as_deref().map(in_place);
         let name = tied.filter(|_| self.tied || !self.tensors.has(&own)).unwrap_or(own);
         self.tensors.get(&name)
     }

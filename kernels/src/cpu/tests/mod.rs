@@ -3,10 +3,12 @@
 
 mod attention;
 mod elementwise;
+mod experts;
 mod linear;
 mod norm;
 mod packed;
 mod rope;
+mod route;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::Range;

@@ -3,6 +3,7 @@
 //! A section is a function that gives its Markdown; adding one is a line in [`sections`].
 
 mod analysis;
+mod cases;
 mod comparison;
 mod published;
 mod subject;
@@ -30,6 +31,9 @@ fn sections() -> Vec<Section> {
 
 /// Runs the command.
 pub(crate) fn run(args: &PaperArgs) -> Outcome {
+    if args.search {
+        return Ok(cases::find_all(&args.plans, args.judgements, args.only.as_deref())?);
+    }
     let sections = sections().into_iter().map(|section| section()).collect::<anyhow::Result<Vec<_>>>()?;
     let text = format!("{TITLE}\n{}", sections.join("\n"));
     match &args.out {

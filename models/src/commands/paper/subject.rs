@@ -44,6 +44,16 @@ impl Loaded {
         Subject { graph: &self.graph, bound: &self.bound, profile, ranks, ties: study::ties_weights(&self.config) }
     }
 
+    /// The graph as it was loaded.
+    pub(super) fn as_loaded(&self) -> &Graph {
+        &self.loaded
+    }
+
+    /// The configuration.
+    pub(super) fn config(&self) -> &Value {
+        &self.config
+    }
+
     /// What one of `ranks` devices does, and its sizes.
     pub(super) fn sharded(&self, ranks: u32) -> anyhow::Result<(Graph, Bound)> {
         study::sharded(self.loaded.clone(), &self.config, ranks)

@@ -149,14 +149,15 @@ fn bind(config: &Config) -> Result<BoundModel, Vec<ConfigFault>> {
 
 pub(super) fn bound() -> BoundModel {
     let every: Vec<usize> = (0..LAYERS).collect();
-    let piece = |tensor: &str, rows| Piece { tensor: tensor.to_owned(), tied: None, rows };
+    let piece = |tensor: &str, rows| Piece { tensor: tensor.to_owned(), tied: None, rows, columns: HIDDEN };
+    let (experts, part) = (None, Part::Whole);
     let layered =
-        |role, columns, pieces| WeightSpec { role, pieces, columns, layers: Some(every.clone()), part: Part::Whole };
+        |role, columns, pieces| WeightSpec { role, pieces, columns, experts, layers: Some(every.clone()), part };
     let (matrix, vector) = (WeightRole::Matrix, WeightRole::Vector);
     let head = Piece { tied: Some("embed".into()), ..piece("head", VOCAB) };
     let qkv = vec![piece("{layer}.q", HEADS * HEAD), piece("{layer}.k", KV), piece("{layer}.v", KV)];
     let gate_up = vec![piece("{layer}.gate", FFN), piece("{layer}.up", FFN)];
-    let whole = |role, pieces| WeightSpec { role, pieces, columns: HIDDEN, layers: None, part: Part::Whole };
+    let whole = |role, pieces| WeightSpec { role, pieces, columns: HIDDEN, experts, layers: None, part };
     BoundModel {
         dims: Vec::new(),
         params: Vec::new(),
@@ -169,7 +170,7 @@ pub(super) fn bound() -> BoundModel {
             layered(matrix, HEADS * HEAD, vec![piece("{layer}.o", HIDDEN)]),
             layered(vector, HIDDEN, vec![piece("{layer}.n2", 1)]),
             layered(matrix, HIDDEN, gate_up),
-            layered(matrix, FFN, vec![piece("{layer}.down", HIDDEN)]),
+            layered(matrix, FFN, vec![Piece { columns: FFN, ..piece("{layer}.down", HIDDEN) }]),
             whole(vector, vec![piece("norm", 1)]),
             whole(matrix, vec![head]),
         ],

@@ -36,8 +36,8 @@ pub use streams::Mark;
 
 use crate::executor::DeviceFault;
 use crate::launch::{
-    Add, AddRmsNorm, Attention, Collective, Device, Embed, EventId, GatedMul, KvWrite, Linear, Region, RmsNorm, Rope,
-    Rows, Site, StepTables, StreamId, StreamSpec,
+    Add, AddRmsNorm, Attention, Collective, Combine, Device, Embed, EventId, ExpertLinear, GatedMul, KvWrite, Linear,
+    Region, RmsNorm, Rope, Route, Rows, Site, StepTables, StreamId, StreamSpec,
 };
 use crate::trace::Trace;
 use bell::lock;
@@ -202,6 +202,18 @@ impl Device for CpuDevice {
 
     fn gated_mul(&self, site: Site, args: GatedMul) {
         self.launch(site, Work::GatedMul(args), args.out.num_rows);
+    }
+
+    fn route(&self, site: Site, args: Route) {
+        self.launch(site, Work::Route(args), args.shares.num_rows);
+    }
+
+    fn expert_linear(&self, site: Site, args: ExpertLinear) {
+        self.launch(site, Work::ExpertLinear(args), args.out.num_rows);
+    }
+
+    fn combine(&self, site: Site, args: Combine) {
+        self.launch(site, Work::Combine(args), args.out.num_rows);
     }
 
     fn rows(&self, site: Site, args: Rows) {

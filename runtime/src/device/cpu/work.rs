@@ -11,8 +11,8 @@ use super::sampling::SampledRows;
 use super::step::CurrentStep;
 use super::team::{Split, Task};
 use crate::launch::{
-    Activation, Add, AddRmsNorm, Attention, Collective, Embed, GatedMul, KvWrite, Linear, Region, RmsNorm, Rope, Rows,
-    Site,
+    Activation, Add, AddRmsNorm, Attention, Collective, Combine, Embed, ExpertLinear, GatedMul, KvWrite, Linear,
+    Region, RmsNorm, Rope, Route, Rows, Scoring, Site,
 };
 use crate::trace::Label;
 
@@ -47,6 +47,9 @@ pub(super) enum Work {
     Attention(Attention),
     Add(Add),
     GatedMul(GatedMul),
+    Route(Route),
+    ExpertLinear(ExpertLinear),
+    Combine(Combine),
     Rows(Rows),
     /// Among one rank: a copy.
     Exchange(Collective),
@@ -76,6 +79,9 @@ impl Task for Launch {
             Work::Attention(args) => self.attention(memory, args, items),
             Work::Add(args) => add(memory, args, items),
             Work::GatedMul(args) => gated_mul(memory, args, items),
+            Work::Route(args) => route(memory, args, items),
+            Work::ExpertLinear(args) => expert_linear(memory, args, items),
+            Work::Combine(args) => combine(memory, args, items),
             Work::Rows(args) => self.rows(memory, args, items),
             Work::Exchange(args) => kernels::copy(memory.arena.read(args.x), memory.arena.write(args.out), items),
             Work::Sample(rows) => rows.run(memory, items),
@@ -105,6 +111,9 @@ impl Launch {
             Work::Attention(args) => args.out,
             Work::Add(args) => args.out,
             Work::GatedMul(args) => args.out,
+            Work::Route(args) => args.shares,
+            Work::ExpertLinear(args) => args.out,
+            Work::Combine(args) => args.out,
             Work::Rows(args) => args.out,
             Work::Exchange(args) => args.out,
             Work::Sample(rows) => rows.logits(),
@@ -114,12 +123,16 @@ impl Launch {
     fn num_items(&self, memory: &Memory) -> usize {
         match &self.work {
             Work::Linear(args) => kernels::linear_items(args.x.num_rows as usize, matrix(memory, args)),
+            Work::ExpertLinear(args) => {
+                kernels::expert_linear_items(memory.arena.read(args.experts), &memory.weights.experts(args.weight))
+            }
             Work::Attention(args) => self.attention_items(memory, args),
             Work::Sample(rows) => rows.num_rows(),
             Work::Embed(_) | Work::RmsNorm(_) | Work::AddRmsNorm(_) | Work::Rope(_) | Work::KvWrite(_) => {
                 self.num_rows()
             }
             Work::Add(_) | Work::GatedMul(_) | Work::Rows(_) | Work::Exchange(_) => self.num_rows(),
+            Work::Route(_) | Work::Combine(_) => self.num_rows(),
         }
     }
 
@@ -136,13 +149,17 @@ impl Launch {
                 let streamed = matrix(memory, args).bytes() as f64 / BYTES_PER_NS;
                 streamed.max(2.0 * elements * f64::from(args.x.num_columns) / FLOPS_PER_NS)
             }
+            Work::ExpertLinear(args) => expert_cost_ns(memory, args),
             Work::Attention(args) => self.attention_cost_ns(memory, args),
+            // Every expert is looked at for each one chosen.
+            Work::Route(args) => elements * f64::from(args.x.num_columns),
             // Reading a packed table is one cache line per element.
             Work::Embed(_) => elements * 64.0 / BYTES_PER_NS,
             // A look for the largest value, a sum of exponentials, a search.
             Work::Sample(_) => elements * 2.0,
             Work::RmsNorm(_) | Work::AddRmsNorm(_) | Work::Rope(_) | Work::KvWrite(_) => elements * 16.0 / BYTES_PER_NS,
             Work::Add(_) | Work::GatedMul(_) | Work::Rows(_) | Work::Exchange(_) => elements * 16.0 / BYTES_PER_NS,
+            Work::Combine(args) => f64::from(args.x.num_rows) * f64::from(args.x.num_columns) * 4.0 / BYTES_PER_NS,
         }
     }
 
@@ -252,6 +269,35 @@ fn gated_mul(memory: &Memory, args: &GatedMul, items: Range<usize>) {
     };
     let (gate, up) = (memory.arena.read(args.gate), memory.arena.read(args.up));
     kernels::gated_mul(gate, up, by, memory.arena.write(args.out), items);
+}
+
+fn route(memory: &Memory, args: &Route, items: Range<usize>) {
+    let scoring = match args.scoring {
+        Scoring::Softmax => kernels::Scoring::Softmax,
+        Scoring::Sigmoid => kernels::Scoring::Sigmoid,
+    };
+    let (experts, shares) = (memory.arena.write(args.experts), memory.arena.write(args.shares));
+    kernels::route(memory.arena.read(args.x), scoring, args.renormalize, experts, shares, items);
+}
+
+fn expert_linear(memory: &Memory, args: &ExpertLinear, items: Range<usize>) {
+    let (x, experts) = (memory.arena.read(args.x), memory.arena.read(args.experts));
+    let weights = memory.weights.experts(args.weight);
+    kernels::expert_linear(x, experts, &weights, memory.arena.write(args.out), items);
+}
+
+/// As of a product with the weights of as many experts as rows can go to.
+fn expert_cost_ns(memory: &Memory, args: &ExpertLinear) -> f64 {
+    let weights = memory.weights.experts(args.weight);
+    let Some(one) = weights.first() else { return 0.0 };
+    let num_pairs = f64::from(args.experts.num_rows) * f64::from(args.experts.num_columns);
+    let streamed = num_pairs.min(weights.len() as f64) * one.bytes() as f64 / BYTES_PER_NS;
+    streamed.max(2.0 * num_pairs * (one.inputs() * one.outputs()) as f64 / FLOPS_PER_NS)
+}
+
+fn combine(memory: &Memory, args: &Combine, items: Range<usize>) {
+    let (x, shares) = (memory.arena.read(args.x), memory.arena.read(args.shares));
+    kernels::combine(x, shares, memory.arena.write(args.out), items);
 }
 
 /// A region's rows, as indices into a per-row table.
