@@ -54,6 +54,8 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// Run one step of a plan on a device profile: its time, what it uses, and a picture of it
     Simulate(SimulateArgs),
+    /// Replay requests through the batcher on a device profile: throughput, latencies, and what ran when
+    SimulateServing(SimulateServingArgs),
     /// Measure
     Bench {
         #[command(subcommand)]
@@ -283,6 +285,48 @@ pub(crate) struct SimulateArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct SimulateServingArgs {
+    #[command(flatten)]
+    pub(crate) study: StudyArgs,
+    /// A plan's file, or the name of one that is compiled in; may be given several times, and each step runs by the last
+    /// that suits it, or by `sequential` [default: all that are compiled in and made for device and ranks]
+    #[arg(long, env = "TREFOIL_PLAN", value_name = "PLAN", value_delimiter = ',')]
+    pub(crate) plan: Vec<String>,
+    /// Requests per second, `inf` for all at once; a trace's own times are scaled, requests without times arrive as a
+    /// Poisson process [default: as the trace says, or `inf` without a trace]
+    #[arg(long, env = "TREFOIL_RATE", value_name = "REQUESTS", value_parser = parse_rate)]
+    pub(crate) rate: Option<f64>,
+    /// Seed of the Poisson process
+    #[arg(long, env = "TREFOIL_SEED", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Number of requests [default: all of a trace, or 5000]
+    #[arg(long, env = "TREFOIL_NUM_REQUESTS", value_name = "REQUESTS")]
+    pub(crate) num_requests: Option<usize>,
+    /// Requests that end before throughput is measured, and whose latencies do not count [default: 0, or half of all if
+    /// all are offered at once]
+    #[arg(long, env = "TREFOIL_NUM_WARMUPS", value_name = "REQUESTS")]
+    pub(crate) num_warmups: Option<usize>,
+    /// Most sequences in one step [default: one for each token of the dense batch]
+    #[arg(long, env = "TREFOIL_MAX_NUM_SEQS", value_name = "SEQS")]
+    pub(crate) max_num_seqs: Option<usize>,
+    /// Most tokens in one step (the dense batch)
+    #[arg(long, env = "TREFOIL_MAX_NUM_BATCHED_TOKENS", default_value_t = 2048, value_name = "TOKENS")]
+    pub(crate) max_num_batched_tokens: usize,
+    /// Longest sequence, prompt and output; longer requests are skipped [default: the model's]
+    #[arg(long, env = "TREFOIL_MAX_MODEL_LEN", value_name = "TOKENS")]
+    pub(crate) max_model_len: Option<usize>,
+    /// Tokens of a KV page
+    #[arg(long, env = "TREFOIL_BLOCK_SIZE", default_value_t = 16, value_name = "TOKENS")]
+    pub(crate) block_size: usize,
+    /// Draw batches, plans, sequences and latencies over time
+    #[arg(long, env = "TREFOIL_SVG", value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+    /// Write the result to a file, as JSON
+    #[arg(long, env = "TREFOIL_OUTPUT_JSON", value_name = "FILE")]
+    pub(crate) output_json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct PaperArgs {
     /// Find the plans anew that the comparison simulates, and write them to a folder
     #[arg(long, env = "TREFOIL_SEARCH")]
@@ -367,6 +411,12 @@ fn parse_layers(text: &str) -> Result<Layers, String> {
     layers.ok_or_else(|| format!("`{text}` is no range of layers; write 4..6 for the layers 4 and 5"))
 }
 
+/// Reads requests per second: a number above zero, or `inf`.
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse::<f64>().ok().filter(|rate| *rate > 0.0);
+    rate.ok_or_else(|| format!("`{text}` is no rate; write requests per second, such as 5, or inf for all at once"))
+}
+
 /// Reads a number of bytes with an optional unit: `4096`, `512MiB`, `2GB`.
 fn parse_bytes(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -414,6 +464,12 @@ mod tests {
     fn layers_are_a_range() {
         assert_eq!(parse_layers("4..6"), Ok(Layers { from: 4, to: 6 }));
         assert!(parse_layers("6..4").is_err() && parse_layers("4").is_err());
+    }
+
+    #[test]
+    fn rates_are_above_zero() {
+        assert_eq!((parse_rate("2.5"), parse_rate("inf")), (Ok(2.5), Ok(f64::INFINITY)));
+        assert!(["0", "-1", "nan", "fast"].iter().all(|text| parse_rate(text).is_err()));
     }
 
     #[test]

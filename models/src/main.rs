@@ -1,10 +1,13 @@
 //! The `trefoil` binary: reads the command line, runs one command, and turns its error into a message and an exit code.
 
 mod args;
+mod arrivals;
+mod candidates;
 mod commands;
 mod exit;
 mod lengths;
 mod log;
+mod random;
 mod source;
 mod startup;
 mod study;

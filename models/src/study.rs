@@ -37,8 +37,15 @@ pub(crate) struct Study {
 }
 
 impl Study {
-    /// Loads all of it.
+    /// Loads all of it, for a workload whose requests fit the context in the mean.
     pub(crate) fn load(args: &StudyArgs) -> Result<Self, CommandError> {
+        let study = Self::load_with_any_lengths(args)?;
+        fits_context(&study.workload, &args.workload, &study.config).or_exit(Exit::Invalid)?;
+        Ok(study)
+    }
+
+    /// Loads all of it, whatever the lengths of requests.
+    pub(crate) fn load_with_any_lengths(args: &StudyArgs) -> Result<Self, CommandError> {
         let source = source::graph(&args.graph).or_exit(Exit::Usage)?;
         let graph = source.load_graph().or_exit(Exit::Invalid)?;
         let config = read_config(&args.config).or_exit(Exit::Invalid)?;
@@ -46,7 +53,6 @@ impl Study {
         let device = source::device(&args.device).or_exit(Exit::Usage)?;
         let profile = device.load_device().or_exit(Exit::Invalid)?;
         let workload = workload(&args.workload).or_exit(Exit::Usage)?;
-        fits_context(&workload, &args.workload, &config).or_exit(Exit::Invalid)?;
         let alone = profile.network.is_none();
         if alone && args.tp > 1 {
             let error = anyhow!(

@@ -294,3 +294,95 @@ fn a_batch_that_memory_cannot_hold_is_refused_with_the_most_that_fits() {
     assert_eq!(code, 2);
     assert!(said.contains("32 layers"), "{said}");
 }
+
+/// The result of `simulate-serving` as JSON, for Llama 3 8B on one A100.
+fn served(folder: &Folder, arguments: &[&str]) -> Value {
+    let json = folder.file("served.json", "");
+    let common = ["simulate-serving", "llama", "--config", folder.path(), "--device", "a100-80g"];
+    done(&[&common, arguments, &["--output-json", &json]].concat());
+    serde_json::from_str(&fs::read_to_string(&json).expect("a file that the command wrote")).expect("JSON")
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+#[test]
+fn a_trace_is_served_on_a_device_profile() {
+    let folder = Folder::new("serving");
+    folder.file("config.json", &large_config().to_string());
+    // Two requests that never meet, and one that no context holds.
+    let trace = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:00:00.0,512,4\n2023-11-16 18:00:30.5,512,4\n\
+                 2023-11-16 18:00:31.0,9000,4\n";
+    let trace = folder.file("trace.csv", trace);
+    let result = served(&folder, &["--workload", &trace]);
+    let (report, latency) = (&result["report"], &result["report"]["latency"]);
+    assert_eq!((&report["num_requests"], &result["num_skipped"]), (&json!(2), &json!(1)));
+    // A prompt is a step, and so is each of the other three tokens.
+    assert_eq!(report["steps"]["count"], json!(4), "of the first request: the window ends with the last arrival");
+    assert_eq!(
+        report["plans"][0],
+        json!({"name": "sequential", "num_steps": 8, "seconds": report["plans"][0]["seconds"]})
+    );
+    let (ttft, tpot) = (number(&latency["ttft_seconds"]["mean"]), number(&latency["tpot_seconds"]["mean"]));
+    let end_to_end = number(&latency["end_to_end_seconds"]["mean"]);
+    assert!((ttft + 3.0 * tpot - end_to_end).abs() < 1e-9 && tpot < ttft, "{latency}");
+    assert!((number(&latency["normalized_seconds"]["mean"]) - end_to_end / 4.0).abs() < 1e-9);
+    assert!((ttft - number(&report["steps"]["seconds"]["max"])).abs() < 1e-9, "TTFT is the step of the prompt");
+    let spreads = ["ttft_seconds", "tpot_seconds"].map(|name| &latency[name]);
+    assert!(spreads.iter().all(|spread| (number(&spread["max"]) - number(&spread["p50"])).abs() < 1e-9), "{latency}");
+    assert!((number(&report["seconds"]) - 30.5 - end_to_end).abs() < 1e-9);
+    // Twice the rate, half the time between.
+    let doubled = served(&folder, &["--workload", &trace, "--rate", "0.0655737704918032786885"]);
+    assert!((number(&doubled["report"]["seconds"]) - 15.25 - end_to_end).abs() < 1e-6);
+}
+
+#[test]
+fn a_full_service_runs_by_the_plans_that_suit_and_predicts_well() {
+    let folder = Folder::new("offline");
+    folder.file("config.json", &large_config().to_string());
+    let svg = folder.file("served.svg", "");
+    let arguments = ["--workload", "64:128", "--num-requests", "3000", "--svg", &svg];
+    let result = served(&folder, &arguments);
+    let report = &result["report"];
+    assert_eq!(report["steps"]["rows"]["max"], json!(2048.0));
+    let names: Vec<_> = (0..2).map(|at| report["plans"][at]["name"].clone()).collect();
+    assert_eq!(names, ["sequential", "overlap-2"]);
+    assert!(
+        (0..2).all(|at| number(&report["plans"][at]["num_steps"]) > 0.0) && number(&report["num_plan_switches"]) > 0.0
+    );
+    assert!(number(&result["prediction"]["largest_error"]) < 0.02, "{}", result["prediction"]);
+    assert!(number(&result["prediction"]["error"]).abs() < 0.01, "{}", result["prediction"]);
+    let drawn = fs::read_to_string(&svg).expect("a picture");
+    assert!(drawn.starts_with("<svg") && drawn.contains("rows per step") && drawn.contains("overlap-2"));
+    assert_eq!(result, served(&folder, &arguments), "the same requests, the same run");
+    let alone = served(&folder, &["--workload", "64:128", "--num-requests", "100", "--plan", "sequential"]);
+    assert_eq!(alone["report"]["plans"].as_array().map(Vec::len), Some(1));
+    let seeded = |seed| served(&folder, &["--workload", "64:8", "--num-requests", "20", "--rate", "9", "--seed", seed]);
+    assert_eq!(seeded("1"), seeded("1"));
+    assert_ne!(seeded("1")["report"], seeded("2")["report"]);
+}
+
+#[test]
+fn services_that_cannot_be_simulated_are_refused() {
+    let folder = Folder::new("refused");
+    folder.file("config.json", &large_config().to_string());
+    let common = ["simulate-serving", "llama", "--config", folder.path(), "--device", "a100-80g"];
+    let refused = |arguments: &[&str], code: i32, word: &str| {
+        let (found, said) = failed(&[&common, arguments].concat());
+        assert!(found == code && said.contains(word), "{arguments:?}: {found}, {said}");
+    };
+    let timeless = folder.file("timeless.csv", "input_len,output_len\n9,2\n");
+    refused(&["--workload", &timeless], 2, "--rate inf");
+    done(&[&common[..], &["--workload", &timeless, "--rate", "inf"]].concat());
+    let long = folder.file("long.csv", "input_len,output_len\n9000,2\n8192,1\n");
+    refused(&["--workload", &long, "--rate", "inf"], 2, "no request");
+    refused(&["--workload", "512.5:3"], 2, "whole numbers");
+    refused(&["--workload", "8:8", "--num-requests", "0"], 2, "--num-requests");
+    refused(&["--workload", "8:8", "--num-requests", "3", "--num-warmups", "3"], 2, "--num-warmups");
+    refused(&["--workload", "8:8", "--max-num-seqs", "0"], 2, "max_num_seqs");
+    refused(&["--workload", "8:8", "--rate", "0"], 2, "requests per second");
+    refused(&["--workload", "8:8", "--plan", "overlap-3"], 2, "overlap-2");
+    let text = include_str!("../plans/overlap-2.ron").replace("points:", "device: \"h200-141g\", points:");
+    refused(&["--workload", "8:8", "--plan", &folder.file("other.ron", &text)], 3, "T1506");
+}

@@ -1,7 +1,7 @@
 //! What a launch schedule does on a device: its launches run by the clock of the cost model.
 //!
 //! [`tasks::of`] turns a scheduled graph, at one configuration and one batch, into tasks; [`engine::run`] lets them run
-//! side by side as a device profile says; [`report`], [`trace`] and [`picture`] show what came of it. Nothing is random
+//! side by side as a device profile says; [`report`], [`trace`] and [`picture`] show what came of it, and [`totals`] sums it up for those who ask often. Nothing is random
 //! and nothing is measured: the same schedule gives the same times everywhere.
 //!
 //! # What is not simulated
@@ -14,6 +14,7 @@ pub mod picture;
 pub mod report;
 mod speeds;
 pub mod tasks;
+pub mod totals;
 pub mod trace;
 pub mod units;
 

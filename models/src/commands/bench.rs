@@ -12,6 +12,7 @@ use trefoil_runtime::trace::Summary;
 use crate::args::ThroughputArgs;
 use crate::exit::{Exit, OrExit, Outcome};
 use crate::lengths::{self, Lengths};
+use crate::random;
 use crate::startup::{self, Loaded};
 
 /// What was measured; the first five fields are named as vLLM's are.
@@ -126,16 +127,10 @@ fn submit(engine: &EngineHandle, lengths: Lengths, seed: u64) -> anyhow::Result<
     Ok(engine.submit(Request::new(draft, bounds)?)?)
 }
 
-/// Token ids below `vocab` from a Weyl sequence through a mixing function (Steele et al. 2014, SplitMix64).
+/// Token ids below `vocab` that depend on the seed alone.
 fn random_tokens(count: usize, vocab: usize, seed: u64) -> Vec<u32> {
-    let mix = |counter: u64| {
-        let mut z = counter.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    };
-    let base = mix(seed.wrapping_add(1));
-    (0..count as u64).map(|counter| (mix(base.wrapping_add(counter)) % vocab as u64) as u32).collect()
+    let base = random::mix(seed.wrapping_add(1));
+    (0..count as u64).map(|counter| (random::mix(base.wrapping_add(counter)) % vocab as u64) as u32).collect()
 }
 
 /// Waits for the end of a request and counts its tokens.

@@ -7,16 +7,12 @@ use std::fmt::Write;
 
 use anyhow::ensure;
 use trefoil::registry::plans_of;
-use trefoil_ir::bind::Bound;
-use trefoil_ir::graph::Graph;
-use trefoil_passes::cost::{Capacity, Mix, Model};
-use trefoil_passes::plan::Plan;
+use trefoil_passes::cost::{Capacity, Mix};
 use trefoil_passes::simulate::seconds;
-use trefoil_runtime::device::cpu::CpuDevice;
-use trefoil_runtime::launch::StepRows;
-use trefoil_runtime::model::{Suits, choose};
+use trefoil_runtime::model::Suits;
 
 use crate::args::ExplainArgs;
+use crate::candidates::{Candidate, choose, obstacle};
 use crate::exit::{Exit, OrExit, Outcome};
 use crate::source::{self, Source};
 use crate::study::Study;
@@ -25,14 +21,6 @@ use crate::study::Study;
 const TOKENS: [u32; 9] = [1, 16, 64, 128, 256, 512, 1024, 2048, 4096];
 /// Of those rows, how many in a hundred are decodes.
 const DECODE_PERCENT: [u32; 5] = [0, 25, 50, 75, 100];
-
-/// A plan that goes with device and ranks.
-struct Candidate {
-    name: String,
-    suits: Suits,
-    /// The graph compiled by it, with the sizes of a rank.
-    compiled: (Graph, Bound),
-}
 
 /// Runs the command.
 pub(crate) fn run(args: &ExplainArgs) -> Outcome {
@@ -58,35 +46,11 @@ fn candidates(study: &Study, sources: &[Source]) -> anyhow::Result<(Vec<Candidat
         let plan = source.load_plan()?;
         match obstacle(study, &plan) {
             Some(why) => others.push(format!("{} {why}", plan.name)),
-            None => {
-                let compiled = study.compile(source)?;
-                candidates.push(Candidate { suits: suits(&plan), name: plan.name, compiled });
-            }
+            None => candidates.push(Candidate::compile(study, source)?),
         }
     }
     ensure!(!candidates.is_empty(), "no plan goes with {} × {}", study.ranks, study.profile.name);
     Ok((candidates, others))
-}
-
-fn obstacle(study: &Study, plan: &Plan) -> Option<String> {
-    let device = plan.device.as_ref().filter(|device| !runs_on(device, &study.profile.name));
-    let ranks = plan.ranks.filter(|ranks| *ranks != study.ranks);
-    match (device, ranks) {
-        (None, None) => None,
-        (Some(device), None) => Some(format!("is for {device}")),
-        (None, Some(ranks)) => Some(format!("is for {ranks} ranks")),
-        (Some(device), Some(ranks)) => Some(format!("is for {ranks} × {device}")),
-    }
-}
-
-/// Whether a device takes plans for this profile: its own, or on a processor those for any processor.
-fn runs_on(profile: &str, device: &str) -> bool {
-    profile == device || [profile, device].iter().all(|name| name.starts_with(CpuDevice::KIND))
-}
-
-fn suits(plan: &Plan) -> Suits {
-    let trefoil_passes::plan::Suits { min_tokens, min_decode, max_tokens, max_decode } = plan.suits;
-    Suits { min_tokens, min_decode, max_tokens, max_decode }
 }
 
 fn text(study: &Study, capacity: &Capacity, candidates: &[Candidate], others: &[String]) -> String {
@@ -129,8 +93,7 @@ fn grid(study: &Study, capacity: &Capacity, candidates: &[Candidate]) -> String 
 
 /// The plan of a batch, with its gain where it is not the sequential one.
 fn cell(study: &Study, candidates: &[Candidate], mix: &Mix) -> String {
-    let rows = StepRows { tokens: mix.tokens(), decode: mix.decode, seqs: mix.seqs };
-    let plan = choose(candidates.iter().map(|candidate| candidate.suits), rows);
+    let plan = choose(candidates, mix);
     let Candidate { name, .. } = &candidates[plan];
     if plan == 0 {
         return name.clone();
@@ -140,10 +103,7 @@ fn cell(study: &Study, candidates: &[Candidate], mix: &Mix) -> String {
 
 /// What a plan wins over the sequential one in a step: 0.1 for ten percent more rows per second.
 fn predicted_gain(study: &Study, candidate: &Candidate, sequential: &Candidate, mix: &Mix) -> f64 {
-    let time = |candidate: &Candidate| {
-        let (graph, bound) = &candidate.compiled;
-        seconds(&Model { graph, bound, profile: &study.profile }, mix)
-    };
+    let time = |candidate: &Candidate| seconds(&candidate.model(&study.profile), mix);
     time(sequential) / time(candidate) - 1.0
 }
 

@@ -10,6 +10,7 @@ mod paper;
 mod search;
 mod serve;
 mod simulate;
+mod simulate_serving;
 
 use crate::args::{Bench, Command};
 use crate::exit::Outcome;
@@ -26,6 +27,7 @@ pub(crate) fn run(command: Command) -> Outcome {
         Command::Explain(args) => explain::run(&args),
         Command::Search(args) => search::run(&args),
         Command::Simulate(args) => simulate::run(&args),
+        Command::SimulateServing(args) => simulate_serving::run(&args),
         Command::Bench { bench: Bench::Throughput(args) } => bench::throughput(&args),
     }
 }

@@ -4,8 +4,8 @@
 //! has such launches, and beneath them what is used of the resource's peak. Nodes are told by colour, nano-batches by
 //! shade; a bar is hatched while its launch is slower than alone. Nothing comes from elsewhere: no script, no font.
 
-mod canvas;
-mod colours;
+pub mod canvas;
+pub mod colours;
 mod frame;
 mod page;
 mod strand;

@@ -247,7 +247,7 @@ impl NodeUse {
     }
 }
 
-fn work(task: &Task, resource: ResourceKey) -> f64 {
+pub(super) fn work(task: &Task, resource: ResourceKey) -> f64 {
     match resource {
         ResourceKey::Compute => task.load.flops,
         ResourceKey::Memory => task.load.bytes,

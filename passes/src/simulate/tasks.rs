@@ -40,22 +40,28 @@ pub struct Site<'a> {
 
 /// The tasks of a scheduled graph on a batch; none where there is no schedule.
 pub fn of<'a>(model: &Model<'a>, mix: &Mix) -> Tasks<'a> {
+    with_layers(model, mix, &|_, times| times)
+}
+
+/// The tasks of a graph that has another number of layers: `num_layers` is given the number of a repeat among all
+/// repeats, and how many layers it has.
+pub fn with_layers<'a>(model: &Model<'a>, mix: &Mix, num_layers: &dyn Fn(usize, usize) -> usize) -> Tasks<'a> {
     let Some(schedule) = &model.graph.schedule else { return Tasks::default() };
     let cuts = model.graph.split.as_ref().map(|split| split.cut(mix.tokens(), mix.decode));
     let host = Host { model, mix, cuts: &cuts.unwrap_or_else(|| vec![0, mix.tokens()]) };
     let mut queues = Queues::of(model.graph, schedule);
-    let mut num_layers = 0;
+    let (mut repeat, mut first_layer) = (0, 0);
     for section in &schedule.sections {
         match section {
             Section::Once(steps) => queues.put_all(&host.steps(steps), None),
             Section::Repeat { blocks, times } => {
                 let texts: Vec<_> = blocks.iter().map(|(_, steps)| host.steps(steps)).collect();
                 // A bound graph knows how many layers it has.
-                let times = model.bound.size(times).unwrap_or(0) as usize;
+                let times = num_layers(repeat, model.bound.size(times).unwrap_or(0) as usize);
                 for (layer, text) in (0..times).zip(texts.iter().cycle()) {
-                    queues.put_all(text, Some(num_layers + layer));
+                    queues.put_all(text, Some(first_layer + layer));
                 }
-                num_layers += times;
+                (repeat, first_layer) = (repeat + 1, first_layer + times);
             }
         }
     }

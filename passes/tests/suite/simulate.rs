@@ -10,18 +10,19 @@ use trefoil_passes::pipeline;
 use trefoil_passes::plan::Plan;
 use trefoil_passes::profile::Profile;
 use trefoil_passes::simulate::picture::View;
+use trefoil_passes::simulate::totals::Totals;
 use trefoil_passes::simulate::{Simulation, seconds, tasks};
 
 use crate::cases;
 
-/// Llama 3 8B with four layers.
-fn size(key: &str) -> Option<Literal> {
+/// Llama 3 8B with another number of layers.
+fn size(key: &str, num_layers: f64) -> Option<Literal> {
     Some(match key {
         "hidden_act" => Literal::Text("silu".to_owned()),
         "vocab_size" => Literal::Number(128_256.0),
         "hidden_size" => Literal::Number(4096.0),
         "intermediate_size" => Literal::Number(14_336.0),
-        "num_hidden_layers" => Literal::Number(4.0),
+        "num_hidden_layers" => Literal::Number(num_layers),
         "num_attention_heads" => Literal::Number(32.0),
         "num_key_value_heads" => Literal::Number(8.0),
         "rms_norm_eps" => Literal::Number(1e-5),
@@ -37,8 +38,12 @@ struct Compiled {
 
 impl Compiled {
     fn by(plan: &str) -> Self {
+        Self::with_layers(plan, 4.0)
+    }
+
+    fn with_layers(plan: &str, num_layers: f64) -> Self {
         let loaded = trefoil_ir::load::load("llama", &cases::shipped("graphs", "llama")).unwrap();
-        let bound = bind(&loaded, &size).unwrap();
+        let bound = bind(&loaded, &|key: &str| size(key, num_layers)).unwrap();
         let plan = Plan::load(plan, &cases::shipped("plans", plan)).unwrap();
         let graph = pipeline::compile(loaded, &plan).unwrap_or_else(|error| panic!("{error}"));
         let profile = Profile::load("a100", &cases::shipped("devices", "a100-80g-x8"), &|_| None, &[]).unwrap();
@@ -183,4 +188,22 @@ fn a_graph_without_a_schedule_does_nothing() {
     let simulation = Simulation::of(&model, &mix);
     assert_eq!((simulation.run.end, simulation.report(4).tokens_per_second), (0.0, 0.0));
     assert_well_formed(&simulation.svg(&View { title: String::new(), layers: simulation.middle_layers() }));
+}
+
+#[test]
+fn a_few_layers_tell_what_all_of_them_do() {
+    for plan in ["sequential", "overlap-2"] {
+        let compiled = Compiled::with_layers(plan, 60.0);
+        for mix in [16, 300, 768, 2048].map(|tokens| Workload::constant(512.0, 1024.0).mix(tokens)) {
+            let (all, few) = (Totals::of(&compiled.model(), &mix), Totals::by_few_layers(&compiled.model(), &mix));
+            is_close(all.seconds, seconds(&compiled.model(), &mix));
+            assert!((few.seconds / all.seconds - 1.0).abs() < 0.002, "{plan}, {mix:?}: {few:?} for {all:?}");
+            for (few, all) in [(few.flops, all.flops), (few.bytes, all.bytes)] {
+                is_close(few, all);
+            }
+            assert_eq!((few.network, all.network), (0.0, 0.0));
+        }
+    }
+    let short = Compiled::by("overlap-2");
+    assert_eq!(Totals::by_few_layers(&short.model(), &mix()), Totals::of(&short.model(), &mix()));
 }

@@ -49,6 +49,11 @@ impl<'a> Colours<'a> {
     }
 }
 
+/// The colour of the thing of this number, among others of its kind.
+pub fn of_number(number: usize) -> String {
+    shade(PALETTE[number % PALETTE.len()], 0)
+}
+
 /// A nano-batch of no node in particular.
 pub(super) fn grey(nano: usize) -> String {
     shade((138, 148, 160), nano)

@@ -1,6 +1,6 @@
 //! What stands around the strands: heading, layers, time axis and legend.
 
-use super::canvas::{Anchor, Canvas, width_of};
+use super::canvas::{Anchor, Canvas, tick_step, width_of};
 use super::{LEFT, RIGHT, Scene, WIDTH, colours};
 use crate::simulate::units;
 
@@ -68,13 +68,6 @@ pub(super) fn axis(scene: &Scene, canvas: &mut Canvas, y: f64) -> f64 {
     y + 38.0
 }
 
-/// 1, 2 or 5 times a power of ten, at least `least`.
-fn tick_step(least: f64) -> f64 {
-    let power = 10f64.powf(least.log10().floor());
-    let factor = [1.0, 2.0, 5.0].into_iter().find(|factor| factor * power >= least * (1.0 - 1e-9));
-    factor.unwrap_or(10.0) * power
-}
-
 /// A square and what it stands for.
 struct Entry {
     text: String,
@@ -126,17 +119,4 @@ fn signs(scene: &Scene) -> Vec<Entry> {
 
 fn fill(colour: &str) -> String {
     format!("class=\"bar\" fill=\"{colour}\"")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::tick_step;
-
-    #[test]
-    fn ticks_are_round() {
-        assert_eq!(tick_step(3.0), 5.0);
-        assert_eq!(tick_step(0.06), 0.1);
-        assert_eq!(tick_step(20.0), 20.0);
-        assert_eq!(tick_step(70.0), 100.0);
-    }
 }
