@@ -5,5 +5,7 @@ mod cases;
 mod files;
 mod guide;
 mod random;
+#[cfg(feature = "search")]
+mod search;
 mod shipped;
 mod simulate;
