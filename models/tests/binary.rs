@@ -220,6 +220,20 @@ fn the_comparison_with_the_paper_is_the_one_in_docs() {
     assert!(done(&["paper"]) == written, "docs/paper.md is of another day: trefoil paper --out docs/paper.md");
 }
 
+#[test]
+fn a_plan_is_sought_for_experts_and_simulated() {
+    let folder = Folder::new("search-experts");
+    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/../bench/configs/mixtral-8x7b");
+    let device = ["--device", "a100-80g-x8", "--tp", "8", "--workload", "1024:512", "--batch", "6144"];
+    let subject = [&["mixtral", "--config", config], &device[..]].concat();
+    done(&[&["search"], &subject[..], &["--judgements", "20000", "--out", folder.path()]].concat());
+    let plan = format!("{}/a100-80g-x8-tp8-6144.ron", folder.path());
+    let said = done(&[&["simulate"], &subject[..], &["--plan", &plan]].concat());
+    for part in ["a100-80g-x8-tp8-6144", "gate", "moe_sum"] {
+        assert!(said.contains(part), "{part:?} is not in {said}");
+    }
+}
+
 /// Llama 3 8B.
 fn large_config() -> Value {
     json!({

@@ -53,8 +53,13 @@ fn headline(study: &Study, analysis: &Analysis) -> String {
         Some(network) => format!(", links {} GB/s one way", digits(network.one_way() * ranks / 1e9)),
         None => ", no links".to_owned(),
     };
+    let active = if footprint.active_parameters < footprint.parameters {
+        format!(", {} of them for each token", billions(footprint.active_parameters))
+    } else {
+        String::new()
+    };
     format!(
-        "model        {}, {} parameters in {} GB; a token keeps {} kB of keys and values\n\
+        "model        {}, {} parameters in {} GB{active}; a token keeps {} kB of keys and values\n\
          devices      {} x {}: {} TFLOP/s, memory {} GB at {} GB/s{links}\n\
          workload     {}: prompts of {} and outputs of {} tokens\n\
          room         keys and values of {} tokens: {} running sequences of {} tokens in the mean\n",
