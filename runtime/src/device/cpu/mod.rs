@@ -13,6 +13,7 @@
 
 mod arena;
 mod bell;
+mod bench;
 mod block;
 mod cache;
 mod fault;
