@@ -22,7 +22,7 @@ use crate::launch::{BufferId, Device, StreamId, StreamSpec};
 
 pub use case::{Case, cases};
 pub use needs::{Needs, Shape};
-pub use pair::Pair;
+pub use pair::{Beside, Pair};
 use rig::Rig;
 
 /// What measuring asks of a device beside launches.

@@ -6,6 +6,7 @@ mod check;
 mod dump;
 mod generate;
 mod paper;
+mod profile;
 mod search;
 mod serve;
 mod simulate;
@@ -23,6 +24,7 @@ pub(crate) fn run(command: Command) -> Outcome {
         Command::Paper(args) => paper::run(&args),
         Command::Dump(args) => dump::run(&args),
         Command::Search(args) => search::run(&args),
+        Command::Profile(args) => profile::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Bench { bench: Bench::Throughput(args) } => bench::throughput(&args),
     }

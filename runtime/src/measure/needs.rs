@@ -26,9 +26,9 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Inputs and outputs of the products.
-    pub fn products(self) -> [(usize, usize); 3] {
-        [(self.hidden, self.hidden), (self.hidden, 2 * self.ffn), (self.ffn, self.hidden)]
+    /// Inputs and outputs of the products: of attention, of the feed-forward part's two halves, and of keys.
+    pub fn products(self) -> [(usize, usize); 4] {
+        [(self.hidden, self.hidden), (self.hidden, 2 * self.ffn), (self.ffn, self.hidden), (self.hidden, self.kv())]
     }
 
     /// Width of keys, and of values.

@@ -53,6 +53,11 @@ pub struct CpuDevice {
     num_threads: usize,
 }
 
+/// The instruction set that the kernels use on this machine.
+pub fn instruction_set() -> String {
+    format!("{:?}", kernels::isa()).to_lowercase()
+}
+
 impl CpuDevice {
     /// A device without streams over this memory. Streams share `num_threads` threads' worth of the processor by
     /// their shares; launches are recorded in `trace` where there is one.
@@ -89,7 +94,7 @@ impl CpuDevice {
 
     /// The instruction set that the kernels use, for the start-up log.
     pub fn instruction_set(&self) -> String {
-        format!("{:?}", kernels::isa()).to_lowercase()
+        instruction_set()
     }
 
     /// Its memory.
