@@ -46,7 +46,7 @@ impl Host {
     pub(super) fn about(&self, num_threads: usize, quick: bool) -> String {
         let (date, processor) = (date(self.now), &self.processor);
         let (gigabytes, cache) = (self.memory_bytes / 1e9, self.cache_bytes >> 20);
-        let effort = if quick { "--quick: fewer rounds and sizes; " } else { "" };
+        let effort = if quick { "With --quick: fewer rounds and sizes. " } else { "" };
         format!(
             "on {date} (UTC): {num_threads} of {} threads of {processor}, {}, last cache {cache} MiB, {gigabytes:.0} GB of \
              memory; {}. {effort}Medians of launches through the runtime, weights and keys cold. Peaks are the best that \

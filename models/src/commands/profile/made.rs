@@ -11,7 +11,7 @@ use crate::exit::{CommandError, Exit, OrExit};
 use crate::source::Source;
 
 /// How far the points of a kernel may be off the measured times.
-const TOLERANCE: f64 = 0.05;
+const TOLERANCE: f64 = 0.06;
 /// A product this much slower than its weight takes to stream is bound by arithmetic.
 const BOUND_BY_COMPUTE: f64 = 1.15;
 /// The processor's weights and pages are bfloat16, its activations float32.
