@@ -264,3 +264,16 @@ fn a_batch_that_memory_cannot_hold_is_refused_with_the_most_that_fits() {
     assert_eq!(code, 2);
     assert!(said.contains("32 layers"), "{said}");
 }
+
+#[test]
+fn only_measured_profiles_are_overwritten() {
+    let folder = Folder::new("profile");
+    let path = folder.file("mine.ron", "Device(about: \"Specification\")");
+    let (code, said) = failed(&["profile", "--quick", "--out", &path]);
+    assert!(code == 2 && said.contains("not overwritten"), "{code}: {said}");
+    let nowhere = format!("{}/no/such/folder.ron", folder.path());
+    let (code, said) = failed(&["profile", "--quick", "--out", &nowhere]);
+    assert!(code == 2 && said.contains("cannot write"), "{code}: {said}");
+    assert_eq!(failed(&["profile", "--device", "abacus"]).0, 2);
+    assert_eq!(failed(&["profile", "--quick", "--check", folder.path()]).0, 3);
+}

@@ -27,6 +27,9 @@ pub(crate) fn run(args: &ProfileArgs) -> Outcome {
     if let Some(out) = &args.out {
         may_write(out).or_exit(Exit::Usage)?;
     }
+    if let Some(model) = &args.check {
+        check::graph_of(model).or_exit(Exit::Invalid)?;
+    }
     let host = Host::read();
     let effort = effort(args, &host);
     eprintln!("measuring {}: {}", args.device, effort_told(&effort));

@@ -54,6 +54,11 @@ pub(super) fn against(folder: &Path, profile: &Profile, args: &ProfileArgs) -> R
     Ok(told.collect())
 }
 
+/// The graph that serves the model in a folder.
+pub(super) fn graph_of(folder: &Path) -> anyhow::Result<&'static str> {
+    Ok(registry::find::<CpuDevice>(&Config::open(folder)?, None)?.name)
+}
+
 /// The arguments of a server that would run these steps.
 fn model_args(folder: &Path, args: &ProfileArgs) -> anyhow::Result<ModelArgs> {
     let folder = folder.to_str().context("the folder's name is not Unicode")?;
@@ -67,8 +72,7 @@ fn model_args(folder: &Path, args: &ProfileArgs) -> anyhow::Result<ModelArgs> {
 /// Seconds of the two steps by the profile.
 fn predicted(folder: &Path, profile: &Profile) -> anyhow::Result<[f64; 2]> {
     let config: Value = study::read_config(folder)?;
-    let opened = Config::open(folder)?;
-    let name = registry::find::<CpuDevice>(&opened, None)?.name;
+    let name = graph_of(folder)?;
     let plan = Plan { ranks: Some(1), ..source::plan("sequential")?.load_plan()? };
     let graph = compile(source::graph(name)?.load_graph()?, &plan)?;
     let bound = study::bind_ranks(&graph, &config, 1)?;
