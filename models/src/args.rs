@@ -56,6 +56,8 @@ pub(crate) enum Command {
     Simulate(SimulateArgs),
     /// Replay requests through the batcher on a device profile: throughput, latencies, and what ran when
     SimulateServing(SimulateServingArgs),
+    /// Measure what a device can do, and write it as a profile to plan with
+    Profile(ProfileArgs),
     /// Measure
     Bench {
         #[command(subcommand)]
@@ -324,6 +326,43 @@ pub(crate) struct SimulateServingArgs {
     /// Write the result to a file, as JSON
     #[arg(long, env = "TREFOIL_OUTPUT_JSON", value_name = "FILE")]
     pub(crate) output_json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProfileArgs {
+    /// Kind of device
+    #[arg(long, env = "TREFOIL_DEVICE_KIND", value_enum, default_value_t = DeviceKind::Cpu)]
+    pub(crate) device: DeviceKind,
+    /// Threads to measure [default: all cores]
+    #[arg(long, env = "TREFOIL_THREADS")]
+    pub(crate) threads: Option<usize>,
+    /// File to write, such as models/devices/cpu-local.ron; no other profile is overwritten than one that was measured [default: standard output]
+    #[arg(long, env = "TREFOIL_OUT", value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Fewer rounds and sizes: half a minute at most
+    #[arg(long, env = "TREFOIL_QUICK")]
+    pub(crate) quick: bool,
+    /// Seed of the weights
+    #[arg(long, env = "TREFOIL_SEED", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Run a model's steps, too, and compare them with what the profile predicts: a folder with a config.json
+    #[arg(long, env = "TREFOIL_CHECK", value_name = "MODEL_DIR")]
+    pub(crate) check: Option<PathBuf>,
+}
+
+/// A device that can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DeviceKind {
+    /// The processor
+    Cpu,
+}
+
+impl std::fmt::Display for DeviceKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+        }
+    }
 }
 
 #[derive(Debug, Args)]

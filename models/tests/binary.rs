@@ -400,3 +400,16 @@ fn services_that_cannot_be_simulated_are_refused() {
     let text = include_str!("../plans/overlap-2.ron").replace("points:", "device: \"h200-141g\", points:");
     refused(&["--workload", "8:8", "--plan", &folder.file("other.ron", &text)], 3, "T1506");
 }
+
+#[test]
+fn only_measured_profiles_are_overwritten() {
+    let folder = Folder::new("profile");
+    let path = folder.file("mine.ron", "Device(about: \"Specification\")");
+    let (code, said) = failed(&["profile", "--quick", "--out", &path]);
+    assert!(code == 2 && said.contains("not overwritten"), "{code}: {said}");
+    let nowhere = format!("{}/no/such/folder.ron", folder.path());
+    let (code, said) = failed(&["profile", "--quick", "--out", &nowhere]);
+    assert!(code == 2 && said.contains("cannot write"), "{code}: {said}");
+    assert_eq!(failed(&["profile", "--device", "abacus"]).0, 2);
+    assert_eq!(failed(&["profile", "--quick", "--check", folder.path()]).0, 3);
+}

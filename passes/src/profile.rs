@@ -40,7 +40,9 @@
 //! | T1406 | no kernels, and no `like` to take them from |
 
 mod curve;
+mod fit;
 mod read;
+mod write;
 
 use std::collections::BTreeMap;
 
@@ -48,6 +50,7 @@ use trefoil_ir::diag::Diagnostic;
 use trefoil_ir::op::Resource;
 
 pub use curve::{Kernel, Speed};
+pub use fit::rounded;
 
 /// A device, or one of several that work as one.
 #[derive(Debug, Clone, PartialEq)]

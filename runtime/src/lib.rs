@@ -5,7 +5,7 @@
 //! with the [`batcher`] choosing who runs, [`sequence`]s remembering what each request has, [`kv`] lending out pages and
 //! the [`sampler`] choosing tokens; an [`executor`] runs a step: [`compiled`] puts a compiled [`model`] on a device
 //! through the [`launch`] surface, [`device::simulated`] does without mathematics. [`checkpoint`] and [`weights`] read what lies
-//! in a checkpoint's folder, [`metrics`] and [`trace`] tell what happened.
+//! in a checkpoint's folder, [`metrics`] and [`trace`] tell what happened, [`measure`] what a device can do.
 //!
 //! ```
 //! use trefoil_runtime::device::simulated::{Behavior, SimulatedExecutor};
@@ -48,6 +48,7 @@ pub mod engine;
 pub mod executor;
 pub mod kv;
 pub mod launch;
+pub mod measure;
 pub mod metrics;
 pub mod model;
 pub mod request;

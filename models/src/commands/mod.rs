@@ -7,6 +7,7 @@ mod dump;
 mod explain;
 mod generate;
 mod paper;
+mod profile;
 mod search;
 mod serve;
 mod simulate;
@@ -26,6 +27,7 @@ pub(crate) fn run(command: Command) -> Outcome {
         Command::Dump(args) => dump::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Search(args) => search::run(&args),
+        Command::Profile(args) => profile::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::SimulateServing(args) => simulate_serving::run(&args),
         Command::Bench { bench: Bench::Throughput(args) } => bench::throughput(&args),

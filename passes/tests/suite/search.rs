@@ -36,7 +36,12 @@ fn a100() -> Profile {
     Profile::load("a100-80g-x8", &cases::shipped("devices", "a100-80g-x8"), &|_| None, &[]).unwrap()
 }
 
-fn find(mix: Mix, judgements: u64, threads: usize, go_on: &(dyn Fn() -> bool + Sync)) -> Result<Found, Vec<Diagnostic>> {
+fn find(
+    mix: Mix,
+    judgements: u64,
+    threads: usize,
+    go_on: &(dyn Fn() -> bool + Sync),
+) -> Result<Found, Vec<Diagnostic>> {
     let (graph, profile) = (llama(), a100());
     let goal = Goal { graph: &graph, config: &config, profile: &profile, ranks: 8, mix, name: "found" };
     search(&goal, &Options { seed: 7, judgements, threads, go_on, progress: &|_| () })

@@ -28,8 +28,6 @@ const MODELS: &[Model] = &[
     Model { name: "llama-2-70b", config: config!("llama-2-70b"), graph: "llama" },
     Model { name: "llama-3-70b", config: config!("llama-3-70b"), graph: "llama" },
     Model { name: "deepseek-67b", config: config!("deepseek-67b"), graph: "llama" },
-    Model { name: "mixtral-8x7b", config: config!("mixtral-8x7b"), graph: "mixtral" },
-    Model { name: "qwen2-72b", config: config!("qwen2-72b"), graph: "qwen2" },
     Model { name: "llama-3-8b", config: config!("llama-3-8b"), graph: "llama" },
     Model { name: "llama-3.1-405b", config: config!("llama-3.1-405b"), graph: "llama" },
     Model { name: "mixtral-8x7b", config: config!("mixtral-8x7b"), graph: "mixtral" },

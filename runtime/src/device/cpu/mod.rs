@@ -15,6 +15,7 @@
 
 mod arena;
 mod bell;
+mod bench;
 mod block;
 mod cache;
 mod fault;
@@ -52,6 +53,11 @@ pub struct CpuDevice {
     memory: Arc<Memory>,
     step: Mutex<Arc<CurrentStep>>,
     num_threads: usize,
+}
+
+/// The instruction set that the kernels use on this machine.
+pub fn instruction_set() -> String {
+    format!("{:?}", kernels::isa()).to_lowercase()
 }
 
 impl CpuDevice {
@@ -97,7 +103,7 @@ impl CpuDevice {
 
     /// The instruction set that the kernels use, for the start-up log.
     pub fn instruction_set(&self) -> String {
-        format!("{:?}", kernels::isa()).to_lowercase()
+        instruction_set()
     }
 
     /// Its memory.
