@@ -2,7 +2,8 @@
 //!
 //! Every shape has one main cut, or none. What an attention over the cache waits for, and that attention, may be cut
 //! once more on either side of it, since there compute, memory and network stand side by side (NanoFlow, figure 6);
-//! the last all-reduce of the second nano-batch may be cut too, to end beside the next layer's first products.
+//! the last all-reduce of the second nano-batch may be cut too, with what leads from there to the next layer's first
+//! products, which then begin before all of it is summed.
 
 use trefoil_ir::diag::Place;
 use trefoil_ir::graph::{Graph, Point};
@@ -22,7 +23,7 @@ pub(super) struct Shape {
     main: Vec<usize>,
     /// Whether the first nano-batch gathers what attention gives, rather than summing products of it.
     gathers: bool,
-    /// Whether the last sum of the second nano-batch is cut.
+    /// Whether the last sum of the second nano-batch is cut, with the additions and norms up to the next products.
     cuts_sum: bool,
 }
 
@@ -35,6 +36,8 @@ pub(super) struct Frame {
     projections: Vec<String>,
     /// What the layer sums over ranks last.
     last: Option<String>,
+    /// What stands between that and the next layer's first products.
+    seam: Vec<String>,
     pub(super) ranks: u32,
     pub(super) device: String,
     pub(super) name: String,
@@ -54,6 +57,7 @@ impl Frame {
             attention: each(up_to_attention),
             projections: each(after_attention),
             last: each(last_summed).into_iter().next(),
+            seam: each(between_layers),
             ranks,
             device: device.to_owned(),
             name: name.to_owned(),
@@ -63,7 +67,7 @@ impl Frame {
     /// Of no graph: all that an uncut plan needs.
     pub(super) fn named(name: &str, ranks: u32) -> Self {
         let (device, name) = (String::new(), name.to_owned());
-        Self { attention: vec![], projections: vec![], last: None, ranks, device, name }
+        Self { attention: vec![], projections: vec![], last: None, seam: vec![], ranks, device, name }
     }
 
     /// All shapes worth a try for a batch, by multiples of `cut_rows`.
@@ -76,9 +80,9 @@ impl Frame {
             &[(false, false)]
         };
         for main in mains(mix, cut_rows) {
-            for parts in [1, 2] {
+            for finer in [[false, false], [false, true], [true, false], [true, true]] {
                 for (gathers, cuts_sum) in forms {
-                    shapes.extend(shape(tokens, cut_rows, main, parts, *gathers, *cuts_sum));
+                    shapes.extend(shape(tokens, cut_rows, main, finer, *gathers, *cuts_sum));
                 }
             }
         }
@@ -98,7 +102,8 @@ impl Frame {
         if let (true, Some(last)) = (shape.cuts_sum, &self.last) {
             let first_main = shape.main.first().copied().unwrap_or(0);
             let later: Vec<usize> = all.iter().copied().filter(|number| *number >= first_main).collect();
-            cuts.push(rule(&format!("{last}_sum"), numbers(&later)));
+            let sum = format!("{last}_sum");
+            cuts.extend([&sum].into_iter().chain(&self.seam).map(|name| rule(name, numbers(&later))));
         }
         let gathering = self.projections.iter().filter(|_| shape.gathers);
         Plan {
@@ -168,19 +173,16 @@ fn mains(mix: &Mix, cut_rows: u32) -> Vec<u32> {
     mains
 }
 
-fn shape(tokens: u32, cut_rows: u32, main: u32, parts: u32, gathers: bool, cuts_sum: bool) -> Option<Shape> {
+/// `finer` says for the part before the main cut, and the one after it, whether attention is cut there once more.
+fn shape(tokens: u32, cut_rows: u32, main: u32, finer: [bool; 2], gathers: bool, cuts_sum: bool) -> Option<Shape> {
     let half = |from: u32, to: u32| from + (to - from) / 2 / cut_rows * cut_rows;
-    let inner = if parts == 1 { vec![] } else { vec![half(0, main), half(main, tokens)] };
-    let sum = if cuts_sum { vec![half(main, tokens)] } else { vec![] };
-    let mut points: Vec<u32> = [vec![main], inner, sum].concat();
-    points.retain(|rows| *rows > 0 && *rows < tokens);
+    let inner = [half(0, main), half(main, tokens)].into_iter().zip(finer).filter(|(_, is_cut)| *is_cut);
+    let mut points: Vec<u32> = inner.map(|(rows, _)| rows).chain([main]).collect();
     points.sort_unstable();
-    points.dedup();
+    let rises = points.windows(2).all(|pair| pair[0] < pair[1]) && points[0] > 0;
     let at = points.iter().position(|rows| *rows == main)? + 1;
-    let is_finer = parts == 1 || points.len() >= 3;
-    // With a point for the sum alone, attention would be cut there too: that is the shape of two parts.
-    let is_own = !(cuts_sum && parts == 1);
-    (is_finer && is_own).then_some(Shape { points, main: vec![at], gathers, cuts_sum })
+    let sum_can_be_cut = finer[1] || !cuts_sum;
+    (rises && sum_can_be_cut).then_some(Shape { points, main: vec![at], gathers, cuts_sum })
 }
 
 /// The nodes of a block that a decode attention waits for, from the norm on, and the attention.
@@ -219,4 +221,31 @@ fn last_summed(graph: &Graph, block: BlockId) -> Vec<String> {
     let is_summed = |op: &Op| matches!(op, Op::Linear { .. } | Op::Combine { .. });
     let last = graph.body(Some(block)).iter().rfind(|node| is_summed(&node.op));
     last.map(|node| node.name.clone()).into_iter().collect()
+}
+
+/// Norms of what a layer takes, and the addition that gives its result.
+fn between_layers(graph: &Graph, block: BlockId) -> Vec<String> {
+    let own = &graph.blocks[block];
+    let is_of_seam = |op: &Op, gives: bool| match op {
+        Op::RmsNorm { x, .. } => *x == own.takes,
+        Op::Add { .. } | Op::AddRmsNorm { .. } => gives,
+        Op::Embed { .. }
+        | Op::Linear { .. }
+        | Op::Rope { .. }
+        | Op::Attention { .. }
+        | Op::GatedMul { .. }
+        | Op::Route { .. }
+        | Op::ExpertLinear { .. }
+        | Op::Combine { .. }
+        | Op::Rows { .. }
+        | Op::Repeat { .. }
+        | Op::KvWrite { .. }
+        | Op::DecodeAttention { .. }
+        | Op::PrefillAttention { .. }
+        | Op::Columns { .. }
+        | Op::AllReduce { .. }
+        | Op::AllGather { .. } => false,
+    };
+    let seam = own.nodes.iter().filter(|node| is_of_seam(&node.op, node.outputs.contains(&own.gives)));
+    seam.map(|node| node.name.clone()).collect()
 }
