@@ -209,16 +209,29 @@ impl Simulation<'_> {
     /// The chain of tasks that the end waited for, the last one first: each began when the next one in the list ended.
     pub fn critical_tasks(&self) -> Vec<usize> {
         let before = self.stream_predecessors();
-        let spans = &self.run.spans;
-        let later_end = |a: &usize, b: &usize| spans[*a].end.total_cmp(&spans[*b].end);
         let mut chain = Vec::new();
-        let mut last = (0..spans.len()).max_by(later_end);
+        let mut last = (0..self.tasks.len()).max_by(|a, b| self.end_of(*a).total_cmp(&self.end_of(*b)));
         while let Some(task) = last {
             chain.push(task);
-            let waited_for = self.tasks[task].after.iter().copied().chain(before[task]);
-            last = waited_for.max_by(later_end);
+            last = self.waited_for(task, before[task]);
         }
         chain
+    }
+
+    /// The task at whose end this one began: one that it follows, or one that had the units that it asked for.
+    fn waited_for(&self, task: usize, before: Option<usize>) -> Option<usize> {
+        let later_end = |a: &usize, b: &usize| self.end_of(*a).total_cmp(&self.end_of(*b));
+        let followed = self.tasks[task].after.iter().copied().chain(before).max_by(later_end);
+        let start = self.run.spans[task].start;
+        if followed.map_or(0.0, |followed| self.end_of(followed)) >= start {
+            return followed;
+        }
+        let ran_before = |other: &usize| self.run.spans[*other].start < start && self.end_of(*other) <= start;
+        (0..self.tasks.len()).filter(ran_before).max_by(later_end)
+    }
+
+    fn end_of(&self, task: usize) -> f64 {
+        self.run.spans[task].end
     }
 
     /// The task before each on its stream.
