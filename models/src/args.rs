@@ -218,8 +218,9 @@ pub(crate) struct StudyArgs {
 pub(crate) struct SearchArgs {
     #[command(flatten)]
     pub(crate) study: StudyArgs,
-    /// Tokens of a step to plan for; may be given several times, one plan each
-    #[arg(long, env = "TREFOIL_BATCH", default_value = "2048", value_name = "TOKENS", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    /// Tokens of a step to plan for; may be given several times, one plan each [default: 2048, or the most that fits into
+    /// memory]
+    #[arg(long, env = "TREFOIL_BATCH", value_name = "TOKENS", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) batch: Vec<u32>,
     /// Folder for the plans; with models/plans/GRAPH, `cargo build` compiles them in [default: print to standard output]
     #[arg(long, env = "TREFOIL_OUT", value_name = "FOLDER")]

@@ -1,4 +1,13 @@
 //! What the planning commands have in common: a graph at a configuration, on a device, under a workload.
+//!
+//! | code | mistake |
+//! |---|---|
+//! | T1501 | a workload longer than the model's context |
+//! | T1502 | a batch larger than memory can hold the keys and values of |
+//! | T1503 | weights and one sequence do not fit into the devices' memory |
+//! | T1504 | a number of ranks that does not divide the model |
+//! | T1505 | a plan for another number of ranks |
+//! | T1506 | a plan for another device, or number of ranks, than is being served on |
 
 use std::path::Path;
 
@@ -6,7 +15,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 use serde_json::Value;
 use trefoil_ir::bind::{Bound, bind};
 use trefoil_ir::graph::{Graph, Literal};
-use trefoil_passes::cost::{Footprint, Workload};
+use trefoil_passes::cost::{Capacity, Footprint, Workload};
 use trefoil_passes::pipeline::{compile, run_until};
 use trefoil_passes::plan::Plan;
 use trefoil_passes::profile::Profile;
@@ -15,6 +24,9 @@ use crate::args::StudyArgs;
 use crate::exit::{CommandError, Exit, OrExit};
 use crate::lengths;
 use crate::source::{self, Source};
+
+/// Rows of a step unless the command line says otherwise: NanoFlow's for large models.
+const DEFAULT_BATCH: u32 = 2048;
 
 /// What is being planned for.
 pub(crate) struct Study {
@@ -87,6 +99,23 @@ impl Study {
         })?;
         let bound = bind_ranks(&compiled, &self.config, ranks)?;
         Ok((compiled, bound))
+    }
+
+    /// The rows of a step: those asked for, or as many as are usual and fit.
+    pub(crate) fn batch(&self, capacity: &Capacity, asked: Option<u32>) -> anyhow::Result<u32> {
+        let most = capacity.largest_batch as u32;
+        let batch = asked.unwrap_or(DEFAULT_BATCH.min(most));
+        ensure!(
+            batch <= most,
+            "error[T1502]: --batch {batch}: beside the weights, {} × {} keep {:.0} tokens, those of {:.0} sequences of the \
+             workload {}\n  help: they give dense batches of at most {most} rows",
+            self.ranks,
+            self.profile.name,
+            capacity.kv_tokens.floor(),
+            capacity.sequences.floor(),
+            self.workload_name
+        );
+        Ok(batch)
     }
 
     /// What the model occupies.

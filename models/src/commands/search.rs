@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 use trefoil_ir::diag::{Diagnostic, render_all};
-use trefoil_passes::cost::Mix;
+use trefoil_passes::cost::{Capacity, Mix};
 use trefoil_passes::plan::Suits;
 use trefoil_passes::search::{Found, Goal, Options, Progress, search};
 
@@ -19,13 +19,25 @@ use crate::study::{Study, lookup};
 /// Runs the command.
 pub(crate) fn run(args: &SearchArgs) -> Outcome {
     let study = Study::load(&args.study)?;
+    let capacity =
+        study.footprint().capacity(&study.profile, study.ranks, &study.workload).or_exit(Exit::DoesNotFit)?;
+    let batches = batches(args, &study, &capacity).or_exit(Exit::DoesNotFit)?;
     let stop = stop_on_interrupt();
-    for batch in &args.batch {
-        let planned = plan_for(args, &study, *batch, &stop)?;
+    for batch in batches {
+        let planned = plan_for(args, &study, batch, &stop)?;
         planned.print();
         write(args, &planned)?;
     }
     Ok(())
+}
+
+/// The batches asked for, if all of them fit; or the usual one, in whole tiles.
+fn batches(args: &SearchArgs, study: &Study, capacity: &Capacity) -> anyhow::Result<Vec<u32>> {
+    if args.batch.is_empty() {
+        let (usual, tile) = (study.batch(capacity, None)?, study.profile.cut_rows);
+        return Ok(vec![if usual > tile { usual / tile * tile } else { usual }]);
+    }
+    args.batch.iter().map(|batch| study.batch(capacity, Some(*batch))).collect()
 }
 
 /// A plan with what it was found for.
@@ -61,9 +73,10 @@ fn plan_for(args: &SearchArgs, study: &Study, batch: u32, stop: &AtomicBool) -> 
 }
 
 /// The batches around the one that was planned for.
-fn suits(mix: &Mix) -> Suits {
+pub(super) fn suits(mix: &Mix) -> Suits {
     let tokens = mix.tokens();
-    Suits { min_tokens: tokens - tokens / 4, min_decode: mix.decode / 2, max_tokens: None, max_decode: None }
+    let max_tokens = Some(tokens + tokens / 4);
+    Suits { min_tokens: tokens - tokens / 4, min_decode: mix.decode / 2, max_tokens, max_decode: None }
 }
 
 fn complaint(study: &Study, mistakes: &[Diagnostic]) -> anyhow::Error {
@@ -109,7 +122,7 @@ impl Planned {
         format!(
             "Found by `trefoil search {} --device {} --tp {} --workload {} --batch {} --seed {} --judgements {}`\n\
              for {} decode rows of {:.0} tokens and {} prefill rows: {}.\n\
-             Simulated: {:.2} ms a step, sequential {:.2} ms, gain {:.3}; {:.1} % above the bound.",
+             Simulated: {:.2} ms a step, sequential {:.2} ms, gain {:.3}, gap to the bound {:.1} %.",
             args.study.graph,
             study.profile.name,
             study.ranks,

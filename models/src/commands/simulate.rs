@@ -21,7 +21,6 @@ use crate::study::Study;
 
 /// The plan that all others are compared with.
 const BASELINE: &str = "sequential";
-const DEFAULT_BATCH: u32 = 2048;
 /// Parts of a step's time for which its use of the resources is told.
 const NUM_PARTS: usize = 100;
 
@@ -65,7 +64,7 @@ pub(crate) fn run(args: &SimulateArgs) -> Outcome {
     let plan = source::plan(&args.plan).or_exit(Exit::Usage)?;
     let footprint = study.footprint();
     let capacity = footprint.capacity(&study.profile, study.ranks, &study.workload).or_exit(Exit::DoesNotFit)?;
-    let mix = study.workload.mix(batch(&study, &capacity, args.batch).or_exit(Exit::DoesNotFit)?);
+    let mix = study.workload.mix(study.batch(&capacity, args.batch).or_exit(Exit::DoesNotFit)?);
     let compiled = study.compile(&plan).or_exit(Exit::Invalid)?;
     let sequential = study.compile(&source::plan(BASELINE)?).or_exit(Exit::Invalid)?;
     let simulation = simulate(&study, &compiled, &mix);
@@ -96,23 +95,6 @@ fn simulate<'a>(study: &'a Study, (graph, bound): &'a (Graph, Bound), mix: &Mix)
 fn title(simulated: &Simulated) -> String {
     let Simulated { graph, plan, ranks, device, workload, .. } = simulated;
     format!("{graph} by plan {plan} on {ranks} × {device}, workload {workload}")
-}
-
-/// The rows asked for, or as many as are usual and fit.
-fn batch(study: &Study, capacity: &Capacity, asked: Option<u32>) -> anyhow::Result<u32> {
-    let most = capacity.largest_batch as u32;
-    let batch = asked.unwrap_or(DEFAULT_BATCH.min(most));
-    ensure!(
-        batch <= most,
-        "error[T1502]: --batch {batch}: beside the weights, {} × {} keep {:.0} tokens, those of {:.0} sequences of the \
-         workload {}\n  help: they give dense batches of at most {most} rows",
-        study.ranks,
-        study.profile.name,
-        capacity.kv_tokens.floor(),
-        capacity.sequences.floor(),
-        study.workload_name
-    );
-    Ok(batch)
 }
 
 fn layers(args: &SimulateArgs, simulation: &Simulation) -> anyhow::Result<Range<usize>> {

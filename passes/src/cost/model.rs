@@ -127,7 +127,11 @@ impl Model<'_> {
         let memory = load.bytes / (self.profile.memory.bandwidth * best);
         let link = self.profile.network.map_or(f64::INFINITY, Network::one_way);
         match op {
-            Op::Linear { .. } | Op::ExpertLinear { .. } | Op::PrefillAttention { .. } | Op::Attention { .. } => compute,
+            // Cutting a product reads its weight again, and never less.
+            Op::Linear { .. } => {
+                compute.max(load.bytes / (self.profile.memory.bandwidth * self.profile.kernel("*").best()))
+            }
+            Op::ExpertLinear { .. } | Op::PrefillAttention { .. } | Op::Attention { .. } => compute,
             Op::AllReduce { .. } | Op::AllGather { .. } => load.network / (link * best),
             Op::Embed { .. }
             | Op::RmsNorm { .. }

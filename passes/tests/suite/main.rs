@@ -4,6 +4,7 @@
 mod cases;
 mod files;
 mod guide;
+mod profile;
 mod random;
 #[cfg(feature = "search")]
 mod search;

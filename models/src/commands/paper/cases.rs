@@ -8,12 +8,13 @@ use trefoil::registry::PAPER_PLANS;
 use trefoil_ir::graph::Graph;
 use trefoil_passes::cost::{Mix, Model, Workload};
 use trefoil_passes::pipeline::compile;
-use trefoil_passes::plan::{Plan, Suits};
+use trefoil_passes::plan::Plan;
 use trefoil_passes::search::{Found, Goal, Options, search, sequential_plan};
 use trefoil_passes::simulate::Simulation;
 use trefoil_passes::simulate::picture::View;
 
 use super::subject::{Loaded, device, model};
+use crate::commands::search::suits;
 use crate::study::{bind_ranks, lookup};
 
 /// A model on devices under a workload.
@@ -222,7 +223,7 @@ fn write(folder: &Path, case: &Case, found: &Found, judgements: u64) -> anyhow::
         found.layer_seconds * 1e3,
         found.bound_seconds * 1e3
     );
-    let suits = Suits { min_tokens: mix.tokens() - mix.tokens() / 4, min_decode: mix.decode / 2, ..Suits::default() };
+    let suits = suits(&mix);
     let path = folder.join(format!("{}.ron", case.name));
     let text = Plan { suits, ..found.plan.clone() }.to_ron(&about);
     std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
