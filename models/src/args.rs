@@ -372,7 +372,7 @@ pub(crate) struct PaperArgs {
     #[arg(long, env = "TREFOIL_SEARCH")]
     pub(crate) search: bool,
     /// Choices that the simulator judges for each plan
-    #[arg(long, env = "TREFOIL_JUDGEMENTS", default_value_t = 1_000_000, value_name = "CHOICES", requires = "search")]
+    #[arg(long, env = "TREFOIL_JUDGEMENTS", default_value_t = 1_200_000, value_name = "CHOICES", requires = "search")]
     pub(crate) judgements: u64,
     /// The folder for the plans; those that lie in it when the binary is built are compared
     #[arg(long, env = "TREFOIL_PLANS", default_value = "bench/plans", value_name = "FOLDER", requires = "search")]
