@@ -226,7 +226,7 @@ pub(crate) struct SearchArgs {
     #[arg(long, env = "TREFOIL_OUT", value_name = "FOLDER")]
     pub(crate) out: Option<PathBuf>,
     /// Choices that the simulator judges for each plan
-    #[arg(long, env = "TREFOIL_JUDGEMENTS", default_value_t = 200_000, value_name = "CHOICES")]
+    #[arg(long, env = "TREFOIL_JUDGEMENTS", default_value_t = 1_000_000, value_name = "CHOICES")]
     pub(crate) judgements: u64,
     /// Seconds after which the best plan so far is taken, as it is on Ctrl-C
     #[arg(long, env = "TREFOIL_TIME_LIMIT", default_value_t = 600, value_name = "SECONDS")]
