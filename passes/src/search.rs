@@ -84,8 +84,6 @@ pub struct Progress {
     pub layer_seconds: f64,
     /// Seconds of a layer by the sequential plan.
     pub sequential_seconds: f64,
-    /// How the best plan so far cuts a layer.
-    pub shape: String,
 }
 
 /// What was found.
@@ -220,9 +218,9 @@ impl<'a> Searcher<'a> {
     }
 
     fn improve(&self, contender: &mut Contender, each: u64, num_shapes: usize) {
-        let Contender { shape, stack, annealer } = contender;
-        annealer.run(stack, self.goal.profile, each, self.options.go_on);
-        let judged = self.judged.fetch_add(each, Ordering::Relaxed) + each;
+        let Contender { stack, annealer, .. } = contender;
+        let own = annealer.run(stack, self.goal.profile, each, self.options.go_on);
+        let judged = self.judged.fetch_add(own, Ordering::Relaxed) + own;
         let Ok(mut best) = self.best.lock() else { return };
         *best = best.min(annealer.best_seconds);
         (self.options.progress)(Progress {
@@ -231,7 +229,6 @@ impl<'a> Searcher<'a> {
             num_shapes,
             layer_seconds: *best,
             sequential_seconds: self.sequential_seconds,
-            shape: shape.describe(),
         });
     }
 

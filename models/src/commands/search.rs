@@ -160,6 +160,10 @@ impl Planned {
             self.found.gap() * 100.0,
             self.found.sequential_layer_seconds * 1e3
         );
+        println!(
+            "cuts alone  {:.2} ms: the same nano-batches one launch after another",
+            self.found.without_overlap_seconds * 1e3
+        );
         println!("throughput  {:.0} tokens/s", f64::from(self.mix.tokens()) / self.found.seconds);
         println!("search      {} choices in {:.1} s", self.found.judged, self.searched.as_secs_f64());
     }

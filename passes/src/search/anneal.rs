@@ -37,18 +37,19 @@ impl Annealer {
         }
     }
 
-    /// Judges so many changes, from warm to cold.
-    pub(super) fn run(&mut self, stack: &Stack, profile: &Profile, changes: u64, go_on: &dyn Fn() -> bool) {
+    /// Judges so many changes, from warm to cold, or as many as it may go on for; gives their number.
+    pub(super) fn run(&mut self, stack: &Stack, profile: &Profile, changes: u64, go_on: &dyn Fn() -> bool) -> u64 {
         self.current.clone_from(&self.best);
         self.current_seconds = self.best_seconds;
         for change in 0..changes {
             if change % 64 == 0 && !go_on() {
-                return;
+                return change;
             }
             let cooled = change as f64 / changes as f64;
             let temperature = self.best_seconds * WARM * (COLD / WARM).powf(cooled);
             self.try_change(stack, profile, temperature);
         }
+        changes
     }
 
     fn try_change(&mut self, stack: &Stack, profile: &Profile, temperature: f64) {
