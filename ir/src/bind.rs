@@ -9,6 +9,7 @@
 //! | T0602 | a key holds something that is not a number |
 //! | T0603 | a size is not a whole number: a division leaves a rest, or a result is negative |
 //! | T0604 | the configuration has a value that the graph does not serve |
+//! | T0605 | a list of the layers' kinds that is no list, has another length, or names a kind that the graph lacks |
 
 use std::collections::BTreeMap;
 
@@ -25,6 +26,10 @@ pub struct Bound {
     pub dims: BTreeMap<String, u64>,
     /// Settings by name.
     pub params: BTreeMap<String, f64>,
+    /// Of each repeat, the text of each of its layers.
+    pub repeats: Vec<Vec<BlockId>>,
+    /// The longest sequence, in tokens; `None` where the graph does not say.
+    pub context: Option<u64>,
 }
 
 impl Bound {
@@ -33,21 +38,15 @@ impl Bound {
         dim.evaluate(&|name| self.dims.get(name).copied())
     }
 
-    /// How many layers of the graph have the text of `block`; 1 for the main body.
-    pub fn num_layers(&self, graph: &Graph, block: Option<BlockId>) -> u64 {
+    /// How many layers have the text of `block`; 1 for the main body.
+    pub fn num_layers(&self, block: Option<BlockId>) -> u64 {
         let Some(block) = block else { return 1 };
-        let of_one = |node: &Node| {
-            let Op::Repeat { blocks, times, .. } = &node.op else { return 0 };
-            let turns = 0..self.size(times).unwrap_or(0);
-            turns.filter(|turn| blocks[(*turn as usize) % blocks.len()] == block).count() as u64
-        };
-        graph.nodes.iter().map(of_one).sum()
+        self.repeats.iter().flatten().filter(|own| **own == block).count() as u64
     }
 
     /// How many parameters the weights of the graph have, every tensor stored apart.
     pub fn num_parameters(&self, graph: &Graph) -> u64 {
-        let of_one =
-            |weight: &Weight| self.size(&weight.elements()).unwrap_or(0) * self.num_layers(graph, weight.block);
+        let of_one = |weight: &Weight| self.size(&weight.elements()).unwrap_or(0) * self.num_layers(weight.block);
         graph.weights.values().map(of_one).sum()
     }
 }
@@ -56,24 +55,67 @@ impl Bound {
 pub trait Lookup: Fn(&str) -> Option<Literal> {}
 impl<F: Fn(&str) -> Option<Literal>> Lookup for F {}
 
-/// Gives every dim and param its value, and checks what the graph expects. All faults at once.
+/// Gives every dim and param its value and every layer its text, and checks what the graph expects. All faults at once.
 pub fn bind(graph: &Graph, config: &impl Lookup) -> Result<Bound, Vec<Diagnostic>> {
     let mut faults: Vec<_> = graph.expects.iter().filter_map(|expectation| unmet(expectation, config)).collect();
     let mut bound = Bound::default();
     for definition in graph.dims.values() {
-        match evaluate(definition, config, &bound).and_then(|value| whole(definition, value)) {
-            Ok(Some(size)) => drop(bound.dims.insert(definition.name.clone(), size)),
-            Ok(None) => {}
+        match (Reading { config, bound: &bound, kind: Kind::Size }).size(definition) {
+            Ok(size) => bound.dims.extend(size.map(|size| (definition.name.clone(), size))),
             Err(fault) => faults.push(fault),
         }
     }
     for definition in graph.params.values() {
-        match evaluate(definition, config, &bound) {
+        match (Reading { config, bound: &bound, kind: Kind::Setting }).evaluate(definition) {
             Ok(value) => bound.params.extend(value.map(|value| (definition.name.clone(), value))),
             Err(fault) => faults.push(fault),
         }
     }
+    if let Some(context) = &graph.context {
+        let (name, place) = ("context".to_owned(), Place::default());
+        match (Reading { config, bound: &bound, kind: Kind::Size }).size(&Definition {
+            name,
+            value: context.clone(),
+            place,
+        }) {
+            Ok(size) => bound.context = size,
+            Err(fault) => faults.push(fault),
+        }
+    }
+    for node in &graph.nodes {
+        match layers(node, config, &bound) {
+            Ok(layers) => bound.repeats.extend(layers),
+            Err(fault) => faults.push(fault),
+        }
+    }
     if faults.is_empty() { Ok(bound) } else { Err(faults) }
+}
+
+/// The texts of a repeat's layers; `Ok(None)` for another node.
+fn layers(node: &Node, config: &impl Lookup, bound: &Bound) -> Result<Option<Vec<BlockId>>, Diagnostic> {
+    let Op::Repeat { blocks, pattern, times, .. } = &node.op else { return Ok(None) };
+    let num_layers = bound.size(times).unwrap_or(0) as usize;
+    let found = pattern.keys.iter().find_map(|key| Some((key, config(key).filter(|found| *found != Literal::None)?)));
+    let Some((key, kinds)) = found else {
+        return Ok(Some((0..num_layers).map(|layer| blocks[pattern.turn(layer)]).collect()));
+    };
+    let fault = |what: String, help: &str| Err(Diagnostic::new("T0605", node.place, what).help(help));
+    let Literal::List(kinds) = kinds else {
+        return fault(format!("`{key}` is {kinds} in the config, not a list"), "it has one entry for each layer");
+    };
+    if kinds.len() != num_layers {
+        let what = format!("`{key}` has {} entries in the config, and `{times}` layers are {num_layers}", kinds.len());
+        return fault(what, "correct the config: it has one entry for each layer");
+    }
+    let block = |kind: &Literal| pattern.kinds.iter().find(|(own, _)| own == kind).map(|(_, at)| blocks[*at]);
+    match kinds.iter().find(|kind| block(kind).is_none()) {
+        None => Ok(Some(kinds.iter().filter_map(block).collect())),
+        Some(kind) => {
+            let known: Vec<_> = pattern.kinds.iter().map(|(kind, _)| kind.to_string()).collect();
+            let what = format!("`{key}` has a layer of kind {kind} in the config; this graph has {}", known.join(", "));
+            fault(what, "choose or write a graph that has layers of this kind")
+        }
+    }
 }
 
 fn unmet(expectation: &Expectation, config: &impl Lookup) -> Option<Diagnostic> {
@@ -86,27 +128,19 @@ fn unmet(expectation: &Expectation, config: &impl Lookup) -> Option<Diagnostic> 
     Some(Diagnostic::new("T0604", expectation.place, message).help("choose or write a graph that serves this value"))
 }
 
-fn whole(definition: &Definition, value: Option<f64>) -> Result<Option<u64>, Diagnostic> {
-    let Some(value) = value else { return Ok(None) };
-    if value >= 0.0 && value.fract() == 0.0 && value < 2f64.powi(53) {
-        return Ok(Some(value as u64));
-    }
-    let message = format!("size `{}` = {} is {value}, not a whole number", definition.name, definition.value);
-    Err(Diagnostic::new("T0603", definition.place, message).help("correct the config's values that it is made of"))
+/// What a number is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A whole number.
+    Size,
+    /// Any number; true is 1 and false 0.
+    Setting,
 }
 
-/// The value; `Ok(None)` where it depends on the step, or on a definition that has failed and been reported.
-fn evaluate(definition: &Definition, config: &impl Lookup, bound: &Bound) -> Result<Option<f64>, Diagnostic> {
-    match value_of(&definition.value, definition.place, config, bound)? {
-        Found::Value(value) => Ok(Some(value)),
-        Found::Unknown => Ok(None),
-        Found::Absent => {
-            let paths = definition.value.config_paths().join("` or `");
-            let message = format!("the config lacks `{paths}`, which `{}` is read from", definition.name);
-            Err(Diagnostic::new("T0601", definition.place, message)
-                .help("add the key, or a default after `??` in the graph"))
-        }
-    }
+struct Reading<'a, L> {
+    config: &'a L,
+    bound: &'a Bound,
+    kind: Kind,
 }
 
 enum Found {
@@ -115,37 +149,72 @@ enum Found {
     Unknown,
 }
 
-fn value_of(expr: &Expr, place: Place, config: &impl Lookup, bound: &Bound) -> Result<Found, Diagnostic> {
-    match expr {
-        Expr::Step => Ok(Found::Unknown),
-        Expr::Number(number) => Ok(Found::Value(*number)),
-        Expr::Name(name) => {
-            let size = bound.dims.get(name).map(|&size| size as f64);
-            Ok(size.or_else(|| bound.params.get(name).copied()).map_or(Found::Unknown, Found::Value))
+impl<L: Lookup> Reading<'_, L> {
+    fn size(&self, definition: &Definition) -> Result<Option<u64>, Diagnostic> {
+        let Some(value) = self.evaluate(definition)? else { return Ok(None) };
+        if value >= 0.0 && value.fract() == 0.0 && value < 2f64.powi(53) {
+            return Ok(Some(value as u64));
         }
-        Expr::Config(path) => match config(path) {
+        let message = format!("size `{}` = {} is {value}, not a whole number", definition.name, definition.value);
+        Err(Diagnostic::new("T0603", definition.place, message).help("correct the config's values that it is made of"))
+    }
+
+    /// The value; `Ok(None)` where it depends on the step, or on a definition that has failed and been reported.
+    fn evaluate(&self, definition: &Definition) -> Result<Option<f64>, Diagnostic> {
+        match self.value_of(&definition.value, definition.place)? {
+            Found::Value(value) => Ok(Some(value)),
+            Found::Unknown => Ok(None),
+            Found::Absent => {
+                let paths = definition.value.config_paths().join("` or `");
+                let message = format!("the config lacks `{paths}`, which `{}` is read from", definition.name);
+                Err(Diagnostic::new("T0601", definition.place, message)
+                    .help("add the key, or a default after `??` in the graph"))
+            }
+        }
+    }
+
+    fn value_of(&self, expr: &Expr, place: Place) -> Result<Found, Diagnostic> {
+        match expr {
+            Expr::Step => Ok(Found::Unknown),
+            Expr::Number(number) => Ok(Found::Value(*number)),
+            Expr::Name(name) => {
+                let size = self.bound.dims.get(name).map(|&size| size as f64);
+                let value = size.or_else(|| self.bound.params.get(name).copied());
+                Ok(value.map_or(Found::Unknown, Found::Value))
+            }
+            Expr::Config(path) => self.key(path, place),
+            Expr::Call(call, x) => Ok(match self.value_of(x, place)? {
+                Found::Value(x) => Found::Value(call.of(x)),
+                found @ (Found::Absent | Found::Unknown) => found,
+            }),
+            Expr::Binary(operator, a, b) => {
+                let (a, b) = (self.value_of(a, place)?, self.value_of(b, place)?);
+                Ok(match (a, b) {
+                    (Found::Value(a), Found::Value(b)) => Found::Value(combine(*operator, a, b)),
+                    (Found::Absent, _) | (_, Found::Absent) => Found::Absent,
+                    (Found::Unknown, _) | (_, Found::Unknown) => Found::Unknown,
+                })
+            }
+            Expr::First(choices) => {
+                for choice in choices {
+                    match self.value_of(choice, place)? {
+                        Found::Absent => {}
+                        found @ (Found::Value(_) | Found::Unknown) => return Ok(found),
+                    }
+                }
+                Ok(Found::Absent)
+            }
+        }
+    }
+
+    fn key(&self, path: &str, place: Place) -> Result<Found, Diagnostic> {
+        match (self.config)(path) {
             None | Some(Literal::None) => Ok(Found::Absent),
             Some(Literal::Number(number)) => Ok(Found::Value(number)),
+            Some(Literal::Bool(value)) if self.kind == Kind::Setting => Ok(Found::Value(f64::from(u8::from(value)))),
             Some(other) => {
                 Err(Diagnostic::new("T0602", place, format!("`{path}` is {other} in the config, not a number")))
             }
-        },
-        Expr::Binary(operator, a, b) => {
-            let (a, b) = (value_of(a, place, config, bound)?, value_of(b, place, config, bound)?);
-            Ok(match (a, b) {
-                (Found::Value(a), Found::Value(b)) => Found::Value(combine(*operator, a, b)),
-                (Found::Absent, _) | (_, Found::Absent) => Found::Absent,
-                (Found::Unknown, _) | (_, Found::Unknown) => Found::Unknown,
-            })
-        }
-        Expr::First(choices) => {
-            for choice in choices {
-                match value_of(choice, place, config, bound)? {
-                    Found::Absent => {}
-                    found @ (Found::Value(_) | Found::Unknown) => return Ok(found),
-                }
-            }
-            Ok(Found::Absent)
         }
     }
 }
@@ -166,6 +235,10 @@ impl std::fmt::Display for Literal {
             Literal::Bool(value) => write!(f, "{value}"),
             Literal::Number(value) => write!(f, "{value}"),
             Literal::Text(value) => write!(f, "{value:?}"),
+            Literal::List(values) => {
+                let values: Vec<_> = values.iter().map(Literal::to_string).collect();
+                write!(f, "[{}]", values.join(", "))
+            }
         }
     }
 }
@@ -182,23 +255,26 @@ mod tests {
         match path {
             "hidden_size" => Some(Literal::Number(64.0)),
             "heads" => Some(Literal::Number(6.0)),
+            "is_so" => Some(Literal::Bool(true)),
             "name" => Some(Literal::Text("x".into())),
             _ => None,
         }
     }
 
     fn fault(value: &str) -> &'static str {
-        let bound = Bound::default();
-        let definition = definition("it", value);
-        evaluate(&definition, &config, &bound).and_then(|value| whole(&definition, value)).unwrap_err().code
+        let reading = Reading { config: &config, bound: &Bound::default(), kind: Kind::Size };
+        reading.size(&definition("it", value)).unwrap_err().code
     }
 
     #[test]
     fn the_first_key_that_exists_gives_the_value() {
         let bound = Bound { dims: [("hidden".to_owned(), 64)].into(), ..Bound::default() };
-        let value = |text: &str| evaluate(&definition("it", text), &config, &bound).unwrap();
+        let reading = Reading { config: &config, bound: &bound, kind: Kind::Setting };
+        let value = |text: &str| reading.evaluate(&definition("it", text)).unwrap();
         assert_eq!(value("config.head_dim ?? hidden / 4"), Some(16.0));
         assert_eq!(value("config.hidden_size ?? 1"), Some(64.0));
+        assert_eq!(value("config.heads / sqrt(config.hidden_size)"), Some(0.75));
+        assert_eq!(value("config.is_so + floor(2.9) + ln(1)"), Some(3.0));
         assert_eq!(value("step"), None);
     }
 
@@ -206,6 +282,7 @@ mod tests {
     fn faults_have_their_codes() {
         assert_eq!(fault("config.nowhere"), "T0601");
         assert_eq!(fault("config.name"), "T0602");
+        assert_eq!(fault("config.is_so"), "T0602", "a size is no yes or no");
         assert_eq!(fault("config.hidden_size / config.heads"), "T0603");
     }
 

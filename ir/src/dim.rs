@@ -8,7 +8,7 @@
 //! expr  = sum ("??" sum)*          the first that exists
 //! sum   = term (("+" | "-") term)*
 //! term  = atom (("*" | "/") atom)*
-//! atom  = number | name | "config." path | "(" expr ")"
+//! atom  = number | name | "config." path | "(" expr ")" | ("sqrt" | "ln" | "floor") "(" expr ")"
 //! ```
 
 use std::collections::BTreeMap;
@@ -28,8 +28,43 @@ pub enum Expr {
     Config(String),
     /// Two operands.
     Binary(Operator, Box<Expr>, Box<Expr>),
+    /// A function of a number.
+    Call(Call, Box<Expr>),
     /// The first that exists.
     First(Vec<Expr>),
+}
+
+/// A function that expressions have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Call {
+    /// Square root.
+    Sqrt,
+    /// Natural logarithm.
+    Ln,
+    /// The largest whole number that is not larger.
+    Floor,
+}
+
+impl Call {
+    const ALL: [Call; 3] = [Call::Sqrt, Call::Ln, Call::Floor];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Call::Sqrt => "sqrt",
+            Call::Ln => "ln",
+            Call::Floor => "floor",
+        }
+    }
+
+    /// Its value.
+    pub fn of(self, x: f64) -> f64 {
+        match self {
+            Call::Sqrt => x.sqrt(),
+            Call::Ln => x.ln(),
+            Call::Floor => x.floor(),
+        }
+    }
 }
 
 /// An arithmetic operator.
@@ -91,6 +126,7 @@ impl Expr {
             Expr::Step | Expr::Number(_) | Expr::Config(_) => vec![],
             Expr::Name(name) => vec![name],
             Expr::Binary(_, a, b) => [a.names(), b.names()].concat(),
+            Expr::Call(_, x) => x.names(),
             Expr::First(choices) => choices.iter().flat_map(Expr::names).collect(),
         }
     }
@@ -101,6 +137,7 @@ impl Expr {
             Expr::Step | Expr::Number(_) | Expr::Name(_) => vec![],
             Expr::Config(path) => vec![path],
             Expr::Binary(_, a, b) => [a.config_paths(), b.config_paths()].concat(),
+            Expr::Call(_, x) => x.config_paths(),
             Expr::First(choices) => choices.iter().flat_map(Expr::config_paths).collect(),
         }
     }
@@ -111,7 +148,7 @@ impl Expr {
             Expr::Number(number) if number.fract() == 0.0 && *number >= 0.0 => Some(Dim::constant(*number as u64)),
             Expr::Name(name) => Some(Dim::name(name)),
             Expr::Binary(operator, a, b) => Some(a.to_dim()?.combine(*operator, &b.to_dim()?)),
-            Expr::Step | Expr::Number(_) | Expr::Config(_) | Expr::First(_) => None,
+            Expr::Step | Expr::Number(_) | Expr::Config(_) | Expr::Call(..) | Expr::First(_) => None,
         }
     }
 }
@@ -128,6 +165,7 @@ impl fmt::Display for Expr {
                 write!(f, " {} ", operator.sign())?;
                 b.fmt_operand(f, *operator, true)
             }
+            Expr::Call(call, x) => write!(f, "{}({x})", call.name()),
             Expr::First(choices) => {
                 for (i, choice) in choices.iter().enumerate() {
                     write!(f, "{}{choice}", if i == 0 { "" } else { " ?? " })?;
@@ -145,7 +183,7 @@ impl Expr {
             Expr::Binary(own, ..) => {
                 parent.binds_tighter() && !own.binds_tighter() || right && parent.binds_tighter() == own.binds_tighter()
             }
-            Expr::Step | Expr::Number(_) | Expr::Name(_) | Expr::Config(_) => false,
+            Expr::Step | Expr::Number(_) | Expr::Name(_) | Expr::Config(_) | Expr::Call(..) => false,
         };
         if needs_parentheses { write!(f, "({self})") } else { write!(f, "{self}") }
     }
@@ -253,6 +291,13 @@ impl<'a> Parser<'a> {
     fn name(&mut self) -> Result<Expr, ExprError> {
         let start = self.offset;
         let name = self.take_while(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.');
+        if let Some(call) = Call::ALL.into_iter().find(|call| call.name() == name)
+            && self.accept("(")
+        {
+            let inner = self.first()?;
+            let is_closed = self.accept(")");
+            return if is_closed { Ok(Expr::Call(call, inner.into())) } else { Err(self.error("a `(` is not closed")) };
+        }
         match name.split_once('.') {
             None if name == "config" || name == "step" => Err(ExprError {
                 offset: start,

@@ -37,6 +37,12 @@ pub struct Graph {
     pub dims: Table<DimId, Definition>,
     /// Settings, each defined by dims and the settings before it.
     pub params: Table<ParamId, Definition>,
+    /// The longest sequence, in tokens; `None` where the graph does not say.
+    pub context: Option<Expr>,
+    /// What may stand before the names of all tensors of a checkpoint; nothing else than the empty one if empty.
+    pub prefixes: Vec<String>,
+    /// Tensors that a checkpoint may have without the model reading them; `*` is any text, `{layer}` any number.
+    pub ignores: Vec<String>,
     /// Weights of the checkpoint.
     pub weights: Table<WeightId, Weight>,
     /// KV caches.
@@ -92,6 +98,8 @@ pub enum Literal {
     Number(f64),
     /// A string.
     Text(String),
+    /// A list.
+    List(Vec<Literal>),
 }
 
 /// A weight: what the operators read it as, and the tensors of the checkpoint it is made of.
@@ -103,7 +111,8 @@ pub struct Weight {
     pub pieces: Vec<Piece>,
     /// Elements of a row.
     pub columns: Dim,
-    /// How many experts have one, for [`WeightRole::Experts`]; each tensor's name then holds `{expert}`.
+    /// How many experts have one, for [`WeightRole::Experts`] and [`WeightRole::ExpertVectors`]. A tensor's name then
+    /// holds `{expert}`, or it is one tensor whose first axis counts experts.
     pub experts: Option<Dim>,
     /// The block whose layers each have one; `None` for a weight of the whole model.
     pub block: Option<BlockId>,
@@ -132,7 +141,7 @@ impl Weight {
             WeightRole::Matrix | WeightRole::Experts | WeightRole::Table => {
                 self.pieces.iter().fold(Dim::default(), |rows, piece| rows.plus(&piece.rows))
             }
-            WeightRole::Vector => Dim::constant(1),
+            WeightRole::Vector | WeightRole::ExpertVectors => Dim::constant(1),
         }
     }
 
@@ -154,10 +163,12 @@ pub enum WeightRole {
     Table,
     /// `[columns]`; one row.
     Vector,
+    /// `[columns]` for each expert.
+    ExpertVectors,
 }
 
 /// A tensor of the checkpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Piece {
     /// Its full name, such as `model.layers.{layer}.mlp.up_proj.weight`.
     pub tensor: String,
@@ -167,6 +178,30 @@ pub struct Piece {
     pub rows: Dim,
     /// Elements of a row: those of the weight, but of a vector made of several only its own part.
     pub columns: Dim,
+    /// How the checkpoint holds it.
+    pub stored: Stored,
+}
+
+/// How a checkpoint holds a tensor, where that is not as the operators read it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Stored {
+    /// As `[in, out]`.
+    pub transposed: bool,
+    /// As some rows (of a vector: elements) of a larger tensor.
+    pub slice: Option<Slice>,
+    /// Less this.
+    pub plus: f32,
+}
+
+/// Rows of a larger tensor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slice {
+    /// How many rows the tensor has.
+    pub of: Dim,
+    /// The first one.
+    pub from: Dim,
+    /// How many rows are taken out of each so many; `None` for one stretch.
+    pub stride: Option<(Dim, Dim)>,
 }
 
 /// A KV cache that each layer of one block keeps.
@@ -309,6 +344,9 @@ impl Graph {
             expects: Vec::new(),
             dims: Table::default(),
             params: Table::default(),
+            context: None,
+            prefixes: Vec::new(),
+            ignores: Vec::new(),
             weights: Table::default(),
             caches: Table::default(),
             values: Table::default(),
@@ -373,6 +411,8 @@ impl Graph {
             Op::Rows { at, .. } => by_value(at),
             Op::Embed { ids: x, .. }
             | Op::RmsNorm { x, .. }
+            | Op::LayerNorm { x, .. }
+            | Op::Apply { x, .. }
             | Op::Linear { x, .. }
             | Op::Rope { x, .. }
             | Op::Attention { q: x, .. }

@@ -9,7 +9,7 @@ use std::fmt;
 use crate::dim::Dim;
 use crate::graph::{Cache, Graph, Node, Weight, WeightRole};
 use crate::ids::{BlockId, ValueId, WeightId};
-use crate::op::Op;
+use crate::op::{Op, Score};
 use crate::types::{Element, TensorType};
 
 /// Why an operator does not fit what it reads.
@@ -60,6 +60,13 @@ pub enum TypeError {
         /// Shares of a row.
         top_k: Dim,
     },
+    /// The columns of an operand are no whole number of groups.
+    Groups {
+        /// Columns of the operand.
+        columns: Dim,
+        /// Columns of a group.
+        group: Dim,
+    },
     /// A window goes past the columns it is cut from.
     Window {
         /// First column.
@@ -90,7 +97,7 @@ impl TypeError {
             | TypeError::Heads { field, .. }
             | TypeError::Role { field, .. } => field,
             TypeError::Window { .. } => "width",
-            TypeError::Shares { .. } => "x",
+            TypeError::Shares { .. } | TypeError::Groups { .. } => "x",
         }
     }
 }
@@ -112,6 +119,9 @@ impl fmt::Display for TypeError {
             }
             TypeError::Shares { columns, top_k } => {
                 write!(f, "`x` has `{columns}` columns, which is no multiple of the `{top_k}` shares of a row")
+            }
+            TypeError::Groups { columns, group } => {
+                write!(f, "`x` has `{columns}` columns, which is no multiple of the group's `{group}`")
             }
             TypeError::Window { from, width, columns } => {
                 write!(f, "a window of `{width}` columns from `{from}` may go past the `{columns}` there are")
@@ -147,6 +157,12 @@ pub fn outputs(graph: &Graph, op: &Op) -> Result<Vec<TensorType>, Vec<TypeError>
     if check.errors.is_empty() { Ok(types) } else { Err(check.errors) }
 }
 
+/// Whether the one is larger than the other whatever their names stand for.
+fn is_surely_more(one: &Dim, other: &Dim) -> bool {
+    let more = one.minus(other);
+    more != Dim::default() && more.is_surely_not_negative()
+}
+
 struct Check<'g> {
     graph: &'g Graph,
     errors: Vec<TypeError>,
@@ -156,17 +172,19 @@ impl Check<'_> {
     fn op(&mut self, op: &Op) -> Vec<TensorType> {
         match *op {
             Op::Embed { ids, weight } => self.embed(ids, weight),
-            Op::RmsNorm { x, weight, .. } => self.norm(x, weight),
+            Op::RmsNorm { x, weight, ref group, .. } => self.norm(x, weight, None, group.as_ref()),
+            Op::LayerNorm { x, weight, bias, ref group, .. } => self.norm(x, weight, bias, group.as_ref()),
             Op::Linear { x, weight, bias } => self.linear(x, weight, bias),
-            Op::Rope { x, pos, ref head, .. } => self.rope(x, pos, head),
-            Op::Attention { q, k, v, cache, .. } => {
+            Op::Rope { x, pos, ref head, ref rotary, .. } => self.rope(x, pos, head, rotary.as_ref()),
+            Op::Attention { q, k, v, cache, score, .. } => {
                 self.keys_and_values(q, k, v, &self.graph.caches[cache]);
-                self.queries(q, &self.graph.caches[cache])
+                self.queries(q, &self.graph.caches[cache], score)
             }
             Op::Add { a, b } => self.pair(("a", a), ("b", b)),
             Op::GatedMul { gate, up, .. } => self.pair(("gate", gate), ("up", up)),
-            Op::Route { x, ref top_k, .. } => self.route(x, top_k),
-            Op::ExpertLinear { x, experts, weight } => self.expert_linear(x, experts, weight),
+            Op::Apply { x, .. } => self.matrix("x", x).map(TensorType::model).into_iter().collect(),
+            Op::Route { x, ref top_k, bias, .. } => self.route(x, top_k, bias),
+            Op::ExpertLinear { x, experts, weight, bias } => self.expert_linear(x, experts, weight, bias),
             Op::Combine { x, shares } => self.combine(x, shares),
             Op::Rows { x, at } => self.rows(x, at),
             Op::Repeat { ref blocks, with, .. } => self.repeat(blocks, with),
@@ -174,13 +192,13 @@ impl Check<'_> {
                 self.keys_and_values(k, k, v, &self.graph.caches[cache]);
                 vec![]
             }
-            Op::DecodeAttention { q, cache, .. } | Op::PrefillAttention { q, cache, .. } => {
-                self.queries(q, &self.graph.caches[cache])
+            Op::DecodeAttention { q, cache, score, .. } | Op::PrefillAttention { q, cache, score, .. } => {
+                self.queries(q, &self.graph.caches[cache], score)
             }
             Op::Columns { x, ref from, ref width } => self.columns(x, from, width),
             Op::AddRmsNorm { a, b, weight, .. } => {
                 let sum = self.pair(("a", a), ("b", b));
-                [sum, self.norm(a, weight)].concat()
+                [sum, self.norm(a, Some(weight), None, None)].concat()
             }
             Op::AllReduce { x, .. } => self.matrix("x", x).map(TensorType::model).into_iter().collect(),
             Op::AllGather { x, ref ranks } => {
@@ -196,9 +214,25 @@ impl Check<'_> {
         rows.map(|rows| TensorType::model([rows, columns])).into_iter().collect()
     }
 
-    fn norm(&mut self, x: ValueId, weight: WeightId) -> Vec<TensorType> {
-        let columns = self.weight("weight", weight, WeightRole::Vector).columns.clone();
-        self.with_columns("x", x, "its weight", columns)
+    fn norm(
+        &mut self,
+        x: ValueId,
+        weight: Option<WeightId>,
+        bias: Option<WeightId>,
+        group: Option<&Dim>,
+    ) -> Vec<TensorType> {
+        let Some([rows, columns]) = self.matrix("x", x) else { return vec![] };
+        let width = group.unwrap_or(&columns);
+        if columns != *width && columns.exact_quotient(width).is_none() {
+            let (columns, group) = (columns.clone(), width.clone());
+            self.errors.push(TypeError::Groups { columns, group });
+        }
+        for (field, vector) in [("weight", weight), ("bias", bias)] {
+            let Some(vector) = vector else { continue };
+            let found = self.weight(field, vector, WeightRole::Vector).columns.clone();
+            self.same(field, "what is normalised", vec![width.clone()], vec![found]);
+        }
+        vec![TensorType::model([rows, columns])]
     }
 
     fn linear(&mut self, x: ValueId, weight: WeightId, bias: Option<WeightId>) -> Vec<TensorType> {
@@ -212,15 +246,30 @@ impl Check<'_> {
         x.into_iter().map(|x| TensorType::model([x.shape[0].clone(), out.clone()])).collect()
     }
 
-    fn route(&mut self, x: ValueId, top_k: &Dim) -> Vec<TensorType> {
-        let Some([rows, _]) = self.matrix("x", x) else { return vec![] };
+    fn route(&mut self, x: ValueId, top_k: &Dim, bias: Option<WeightId>) -> Vec<TensorType> {
+        let Some([rows, experts]) = self.matrix("x", x) else { return vec![] };
+        if let Some(bias) = bias {
+            let found = self.weight("bias", bias, WeightRole::Vector).columns.clone();
+            self.same("bias", "the logits", vec![experts], vec![found]);
+        }
         let shape = vec![rows, top_k.clone()];
         vec![TensorType { element: Element::I32, shape: shape.clone() }, TensorType::model(shape)]
     }
 
-    fn expert_linear(&mut self, x: ValueId, experts: ValueId, weight: WeightId) -> Vec<TensorType> {
+    fn expert_linear(
+        &mut self,
+        x: ValueId,
+        experts: ValueId,
+        weight: WeightId,
+        bias: Option<WeightId>,
+    ) -> Vec<TensorType> {
         let weight = self.weight("weight", weight, WeightRole::Experts);
-        let (inner, out) = (weight.columns.clone(), weight.rows());
+        let (inner, out, own) = (weight.columns.clone(), weight.rows(), weight.experts.clone());
+        if let Some(bias) = bias {
+            let bias = self.weight("bias", bias, WeightRole::ExpertVectors);
+            let found = bias.experts.iter().cloned().chain([bias.columns.clone()]).collect();
+            self.same("bias", "the product", own.into_iter().chain([out.clone()]).collect(), found);
+        }
         let (x, experts) = (self.matrix("x", x), self.sizes("experts", experts, Element::I32));
         let (Some([rows, columns]), Some([chosen, top_k])) = (x, experts) else { return vec![] };
         self.same("experts", "`x`", vec![rows.clone(), top_k.clone()], vec![chosen, top_k.clone()]);
@@ -241,19 +290,28 @@ impl Check<'_> {
         vec![TensorType::model([rows, own])]
     }
 
-    fn rope(&mut self, x: ValueId, pos: ValueId, head: &Dim) -> Vec<TensorType> {
+    fn rope(&mut self, x: ValueId, pos: ValueId, head: &Dim, rotary: Option<&Dim>) -> Vec<TensorType> {
         let positions = self.vector("pos", pos);
         let Some([rows, columns]) = self.matrix("x", x) else { return vec![] };
         if let Some(positions) = positions {
             self.same("pos", "`x`", vec![rows.clone()], vec![positions]);
         }
         self.whole_heads("x", &columns, head);
+        // Only numbers tell whether fewer turn than there are, but for what can be seen to be more.
+        if let Some(rotary) = rotary.filter(|rotary| is_surely_more(rotary, head)) {
+            let (from, width, columns) = (Dim::default(), (*rotary).clone(), head.clone());
+            self.errors.push(TypeError::Window { from, width, columns });
+        }
         vec![TensorType::model([rows, columns])]
     }
 
-    fn queries(&mut self, q: ValueId, cache: &Cache) -> Vec<TensorType> {
+    fn queries(&mut self, q: ValueId, cache: &Cache, score: Score) -> Vec<TensorType> {
         let Some([rows, columns]) = self.matrix("q", q) else { return vec![] };
         self.whole_heads("q", &columns, &cache.head);
+        if let (Some(sinks), Some(heads)) = (score.sinks, columns.exact_quotient(&cache.head)) {
+            let found = self.weight("sinks", sinks, WeightRole::Vector).columns.clone();
+            self.same("sinks", "`q`", vec![heads], vec![found]);
+        }
         vec![TensorType::model([rows, columns])]
     }
 

@@ -6,6 +6,10 @@
 //! that bounds it ([`Op::resource`]), whether it may write over an operand ([`Op::in_place`]); its output types are in
 //! [`crate::infer`], its launch in the code generator, its meaning in the oracle interpreter.
 
+mod settings;
+
+pub use settings::{Function, Mask, Pairs, Pattern, RopeScaling, Score, Scoring, Switch, layer_orders};
+
 use crate::dim::Dim;
 use crate::ids::{BlockId, CacheId, ParamId, ValueId, WeightId};
 
@@ -23,10 +27,25 @@ pub enum Op {
     RmsNorm {
         /// `[rows, n]`.
         x: ValueId,
-        /// `[n]`.
-        weight: WeightId,
+        /// `[group]`; `None` for ones.
+        weight: Option<WeightId>,
         /// Added under the root.
         eps: ParamId,
+        /// Width of the stretches that are normalised each by itself; `None` for whole rows.
+        group: Option<Dim>,
+    },
+    /// `(x - mean(x)) / sqrt(variance(x) + eps) * weight + bias` over the last axis (Ba et al. 2016).
+    LayerNorm {
+        /// `[rows, n]`.
+        x: ValueId,
+        /// `[group]`; `None` for ones.
+        weight: Option<WeightId>,
+        /// `[group]`; `None` for zeros.
+        bias: Option<WeightId>,
+        /// Added under the root.
+        eps: ParamId,
+        /// Width of the stretches that are normalised each by itself; `None` for whole rows.
+        group: Option<Dim>,
     },
     /// `x · weightᵀ + bias`.
     Linear {
@@ -37,7 +56,7 @@ pub enum Op {
         /// `[out]`.
         bias: Option<WeightId>,
     },
-    /// Rotary position embedding of each head (Su et al. 2021), halves rotated against each other.
+    /// Rotary position embedding of each head (Su et al. 2021).
     Rope {
         /// `[rows, heads * head]`.
         x: ValueId,
@@ -47,6 +66,10 @@ pub enum Op {
         head: Dim,
         /// Base of the frequencies.
         theta: ParamId,
+        /// How many elements of a head turn, from the first on; `None` for all.
+        rotary: Option<Dim>,
+        /// Which elements turn together.
+        pairs: Pairs,
         /// Scaling of the frequencies for long contexts.
         scaling: Option<RopeScaling>,
     },
@@ -63,6 +86,8 @@ pub enum Op {
         cache: CacheId,
         /// Which positions a row sees.
         mask: Mask,
+        /// How scores are made.
+        score: Score,
     },
     /// `a + b`.
     Add {
@@ -71,18 +96,30 @@ pub enum Op {
         /// `[rows, n]`.
         b: ValueId,
     },
-    /// `by(gate) * up` (Shazeer 2020, "GLU Variants Improve Transformer").
+    /// `by(gate) * up` (Shazeer 2020, "GLU Variants Improve Transformer"); in full,
+    /// `by(min(gate, limit)) * (clamp(up, -limit, limit) + shift)`.
     GatedMul {
         /// `[rows, n]`.
         gate: ValueId,
         /// `[rows, n]`.
         up: ValueId,
         /// Applied to `gate`.
-        by: Activation,
+        by: Function,
+        /// Bounds both operands; `None` or 0 for no bound.
+        limit: Option<ParamId>,
+        /// Added to `up`.
+        shift: Option<ParamId>,
     },
-    /// Chooses for each row the `top_k` experts with the highest logits (Shazeer et al. 2017). Gives their numbers,
-    /// `[rows, top_k]` of i32, by falling logit and the lower number first among equals, and their shares,
-    /// `[rows, top_k]`.
+    /// `by(x)`, element by element.
+    Apply {
+        /// `[rows, n]`.
+        x: ValueId,
+        /// The function.
+        by: Function,
+    },
+    /// Chooses for each row the `top_k` experts with the highest logits (Shazeer et al. 2017), or with a bias those with
+    /// the highest score + bias. Gives their numbers, `[rows, top_k]` of i32, the best first and the lower number first
+    /// among equals, and their shares, `[rows, top_k]`.
     Route {
         /// Logits, `[rows, experts]`.
         x: ValueId,
@@ -91,10 +128,12 @@ pub enum Op {
         /// From logits to scores.
         scoring: Scoring,
         /// Whether shares are scores divided by the sum of the chosen ones, not the scores themselves.
-        renormalize: bool,
+        renormalize: Switch,
+        /// `[experts]`: added to scores for the choice, not for the shares (DeepSeek-V3).
+        bias: Option<WeightId>,
     },
-    /// A product with the matrix of each expert that a row goes to: `out[r, k] = x[r, k] · weight[experts[r, k]]ᵀ`,
-    /// `[rows, top_k * out]`.
+    /// A product with the matrix of each expert that a row goes to: `out[r, k] = x[r, k] · weight[experts[r, k]]ᵀ +
+    /// bias[experts[r, k]]`, `[rows, top_k * out]`.
     ExpertLinear {
         /// `[rows, in]`, the same for all experts of a row, or `[rows, top_k * in]`, columns of its own for each.
         x: ValueId,
@@ -102,6 +141,8 @@ pub enum Op {
         experts: ValueId,
         /// `[out, in]` of each expert.
         weight: WeightId,
+        /// `[out]` of each expert.
+        bias: Option<WeightId>,
     },
     /// What the experts of a row give, each by its share: `out[r] = Σ_k shares[r, k] * x[r, k]`.
     Combine {
@@ -117,10 +158,12 @@ pub enum Op {
         /// `[seqs]` of i32.
         at: ValueId,
     },
-    /// Runs blocks one after another, `times` of them, cycling through `blocks`; each takes what the one before gave.
+    /// Runs blocks one after another, `times` of them in all; each takes what the one before gave.
     Repeat {
-        /// One period of the pattern.
+        /// The texts of layers, each once.
         blocks: Vec<BlockId>,
+        /// Which of them each layer has.
+        pattern: Pattern,
         /// How many layers in all.
         times: Dim,
         /// What the first layer takes.
@@ -145,6 +188,8 @@ pub enum Op {
         cache: CacheId,
         /// Which positions a row sees.
         mask: Mask,
+        /// How scores are made.
+        score: Score,
     },
     /// Attention of the prefill rows: many rows per sequence, bound by arithmetic.
     PrefillAttention {
@@ -154,6 +199,8 @@ pub enum Op {
         cache: CacheId,
         /// Which positions a row sees.
         mask: Mask,
+        /// How scores are made.
+        score: Score,
     },
 
     // From `fuse`.
@@ -192,50 +239,6 @@ pub enum Op {
         x: ValueId,
         /// How many ranks.
         ranks: Dim,
-    },
-}
-
-/// Which positions of its sequence a row attends to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Mask {
-    /// Its own and all before it.
-    Causal,
-}
-
-/// How a router turns logits into scores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Scoring {
-    /// `exp(x) / Σ exp(x)` over all experts.
-    Softmax,
-    /// `1 / (1 + exp(-x))` of each expert alone.
-    Sigmoid,
-}
-
-/// An activation function.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Activation {
-    /// `x * sigmoid(x)`.
-    Silu,
-    /// Gaussian error linear unit (Hendrycks & Gimpel 2016), exact form.
-    Gelu,
-    /// Gaussian error linear unit, tanh form.
-    GeluTanh,
-}
-
-/// Scaling of rotary frequencies; the settings are params, so that a config without scaling gives neutral values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RopeScaling {
-    /// `rope_type: llama3`: low frequencies divided by `factor`, high ones kept, a linear blend between
-    /// (Llama 3.1; `_compute_llama3_parameters` of Hugging Face transformers). Neutral at `factor` 1.
-    Llama3 {
-        /// Divides low frequencies.
-        factor: ParamId,
-        /// Wavelengths above `original_context / low_freq_factor` are scaled fully.
-        low_freq_factor: ParamId,
-        /// Wavelengths below `original_context / high_freq_factor` are kept.
-        high_freq_factor: ParamId,
-        /// Context the model was first trained for, in tokens.
-        original_context: ParamId,
     },
 }
 
@@ -298,11 +301,13 @@ impl Op {
         match self {
             Op::Embed { .. } => "Embed",
             Op::RmsNorm { .. } => "RmsNorm",
+            Op::LayerNorm { .. } => "LayerNorm",
             Op::Linear { .. } => "Linear",
             Op::Rope { .. } => "Rope",
             Op::Attention { .. } => "Attention",
             Op::Add { .. } => "Add",
             Op::GatedMul { .. } => "GatedMul",
+            Op::Apply { .. } => "Apply",
             Op::Route { .. } => "Route",
             Op::ExpertLinear { .. } => "ExpertLinear",
             Op::Combine { .. } => "Combine",
@@ -323,7 +328,9 @@ impl Op {
         match *self {
             Op::Embed { ids, .. } => vec![("ids", ids)],
             Op::RmsNorm { x, .. }
+            | Op::LayerNorm { x, .. }
             | Op::Linear { x, .. }
+            | Op::Apply { x, .. }
             | Op::Route { x, .. }
             | Op::Columns { x, .. }
             | Op::AllReduce { x, .. }
@@ -346,7 +353,9 @@ impl Op {
         match self {
             Op::Embed { ids, .. } => vec![ids],
             Op::RmsNorm { x, .. }
+            | Op::LayerNorm { x, .. }
             | Op::Linear { x, .. }
+            | Op::Apply { x, .. }
             | Op::Route { x, .. }
             | Op::Columns { x, .. }
             | Op::AllReduce { x, .. }
@@ -366,48 +375,59 @@ impl Op {
 
     /// The weights it reads.
     pub fn weights(&self) -> Vec<WeightId> {
-        match *self {
-            Op::Embed { weight, .. }
-            | Op::RmsNorm { weight, .. }
-            | Op::ExpertLinear { weight, .. }
-            | Op::AddRmsNorm { weight, .. } => vec![weight],
-            Op::Linear { weight, bias, .. } => [Some(weight), bias].into_iter().flatten().collect(),
+        self.clone().weights_mut().into_iter().map(|weight| *weight).collect()
+    }
+
+    /// The weights it reads, to be replaced.
+    pub fn weights_mut(&mut self) -> Vec<&mut WeightId> {
+        match self {
+            Op::Embed { weight, .. } | Op::AddRmsNorm { weight, .. } => vec![weight],
+            Op::RmsNorm { weight, .. } => weight.iter_mut().collect(),
+            Op::LayerNorm { weight, bias, .. } => weight.iter_mut().chain(bias).collect(),
+            Op::Linear { weight, bias, .. } | Op::ExpertLinear { weight, bias, .. } => {
+                std::iter::once(weight).chain(bias).collect()
+            }
+            Op::Route { bias, .. } => bias.iter_mut().collect(),
+            Op::Attention { score, .. } | Op::DecodeAttention { score, .. } | Op::PrefillAttention { score, .. } => {
+                score.sinks.iter_mut().collect()
+            }
             Op::Rope { .. }
-            | Op::Attention { .. }
             | Op::Add { .. }
             | Op::GatedMul { .. }
-            | Op::Route { .. }
+            | Op::Apply { .. }
             | Op::Combine { .. }
             | Op::Rows { .. }
             | Op::Repeat { .. }
             | Op::KvWrite { .. }
-            | Op::DecodeAttention { .. }
-            | Op::PrefillAttention { .. }
             | Op::Columns { .. }
             | Op::AllReduce { .. }
             | Op::AllGather { .. } => vec![],
         }
     }
 
-    /// The weights it reads, to be replaced.
-    pub fn weights_mut(&mut self) -> Vec<&mut WeightId> {
-        match self {
-            Op::Embed { weight, .. }
-            | Op::RmsNorm { weight, .. }
-            | Op::ExpertLinear { weight, .. }
-            | Op::AddRmsNorm { weight, .. } => vec![weight],
-            Op::Linear { weight, bias, .. } => [Some(weight), bias.as_mut()].into_iter().flatten().collect(),
-            Op::Rope { .. }
-            | Op::Attention { .. }
+    /// The settings it reads.
+    pub fn params(&self) -> Vec<ParamId> {
+        match *self {
+            Op::RmsNorm { eps, .. } | Op::LayerNorm { eps, .. } | Op::AddRmsNorm { eps, .. } => vec![eps],
+            Op::Rope { theta, scaling, .. } => {
+                let scaling = scaling.map(|scaling| scaling.parts().1).unwrap_or_default();
+                std::iter::once(theta).chain(scaling.into_iter().map(|(_, param)| param)).collect()
+            }
+            Op::Attention { score, .. } | Op::DecodeAttention { score, .. } | Op::PrefillAttention { score, .. } => {
+                [score.scale, score.softcap, score.window].into_iter().flatten().collect()
+            }
+            Op::GatedMul { by, limit, shift, .. } => [by.parts().1, limit, shift].into_iter().flatten().collect(),
+            Op::Apply { by, .. } => by.parts().1.into_iter().collect(),
+            Op::Route { renormalize: Switch::Setting(param), .. } => vec![param],
+            Op::Route { renormalize: Switch::On | Switch::Off, .. }
+            | Op::Embed { .. }
+            | Op::Linear { .. }
             | Op::Add { .. }
-            | Op::GatedMul { .. }
-            | Op::Route { .. }
+            | Op::ExpertLinear { .. }
             | Op::Combine { .. }
             | Op::Rows { .. }
             | Op::Repeat { .. }
             | Op::KvWrite { .. }
-            | Op::DecodeAttention { .. }
-            | Op::PrefillAttention { .. }
             | Op::Columns { .. }
             | Op::AllReduce { .. }
             | Op::AllGather { .. } => vec![],
@@ -421,11 +441,13 @@ impl Op {
             Op::AddRmsNorm { .. } | Op::Route { .. } => 2,
             Op::Embed { .. }
             | Op::RmsNorm { .. }
+            | Op::LayerNorm { .. }
             | Op::Linear { .. }
             | Op::Rope { .. }
             | Op::Attention { .. }
             | Op::Add { .. }
             | Op::GatedMul { .. }
+            | Op::Apply { .. }
             | Op::ExpertLinear { .. }
             | Op::Combine { .. }
             | Op::Rows { .. }
@@ -447,10 +469,12 @@ impl Op {
             Op::PrefillAttention { cache, .. } => Effect::ReadRowsUpTo(cache),
             Op::Embed { .. }
             | Op::RmsNorm { .. }
+            | Op::LayerNorm { .. }
             | Op::Linear { .. }
             | Op::Rope { .. }
             | Op::Add { .. }
             | Op::GatedMul { .. }
+            | Op::Apply { .. }
             | Op::Route { .. }
             | Op::ExpertLinear { .. }
             | Op::Combine { .. }
@@ -470,11 +494,13 @@ impl Op {
             Op::AllReduce { .. } | Op::AllGather { .. } => Resource::Network,
             Op::Embed { .. }
             | Op::RmsNorm { .. }
+            | Op::LayerNorm { .. }
             | Op::Linear { .. }
             | Op::Rope { .. }
             | Op::Attention { .. }
             | Op::Add { .. }
             | Op::GatedMul { .. }
+            | Op::Apply { .. }
             | Op::Route { .. }
             | Op::ExpertLinear { .. }
             | Op::Combine { .. }
@@ -487,14 +513,17 @@ impl Op {
         }
     }
 
-    /// Operand and output (by number) that may share memory because row `i` of the output depends on row `i` of the
-    /// operand alone and each element is read before it is written.
-    pub fn in_place(&self) -> Option<(ValueId, usize)> {
+    /// Operands that may share memory with output number `output`, because row `i` of the output depends on row `i` of
+    /// the operand alone and each element is read before it is written.
+    pub fn in_place(&self, output: usize) -> Vec<ValueId> {
         match *self {
-            Op::Add { a, .. } | Op::AddRmsNorm { a, .. } => Some((a, 0)),
-            Op::Rope { x, .. } | Op::AllReduce { x, .. } => Some((x, 0)),
-            Op::Embed { .. }
+            Op::Add { a, b } => vec![a, b],
+            Op::AddRmsNorm { a, b, .. } if output == 0 => vec![a, b],
+            Op::Rope { x, .. } | Op::Apply { x, .. } | Op::AllReduce { x, .. } => vec![x],
+            Op::AddRmsNorm { .. }
+            | Op::Embed { .. }
             | Op::RmsNorm { .. }
+            | Op::LayerNorm { .. }
             | Op::Linear { .. }
             | Op::Attention { .. }
             | Op::GatedMul { .. }
@@ -507,7 +536,7 @@ impl Op {
             | Op::DecodeAttention { .. }
             | Op::PrefillAttention { .. }
             | Op::Columns { .. }
-            | Op::AllGather { .. } => None,
+            | Op::AllGather { .. } => vec![],
         }
     }
 
@@ -517,11 +546,13 @@ impl Op {
             Op::Columns { .. } | Op::Repeat { .. } => false,
             Op::Embed { .. }
             | Op::RmsNorm { .. }
+            | Op::LayerNorm { .. }
             | Op::Linear { .. }
             | Op::Rope { .. }
             | Op::Attention { .. }
             | Op::Add { .. }
             | Op::GatedMul { .. }
+            | Op::Apply { .. }
             | Op::Route { .. }
             | Op::ExpertLinear { .. }
             | Op::Combine { .. }

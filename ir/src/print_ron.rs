@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
-use crate::graph::{Definition, Graph, Literal, Node, Value};
+use crate::dim::Dim;
+use crate::graph::{Definition, Graph, Literal, Node, Slice, Stored, Value};
 use crate::ids::{BlockId, CacheId, ParamId, Table, ValueId, WeightId};
-use crate::op::{Op, RopeScaling};
+use crate::op::{Function, Op, Pattern, RopeScaling, Score, Switch};
 
 /// The graph in RON. One of stage Loaded loads to an equal graph; later stages have no such form, so that what passes
 /// have made of a graph is only hinted at ([`crate::text`] has it all).
@@ -18,6 +19,14 @@ pub fn print_ron(graph: &Graph) -> String {
         "expects",
         graph.expects.iter().map(|expectation| (&expectation.key, choices(&expectation.one_of))),
     );
+    for (field, texts) in [("prefixes", &graph.prefixes), ("ignores", &graph.ignores)] {
+        if !texts.is_empty() {
+            let _ = writeln!(text, "    {field}: [{}],", texts.iter().map(quoted).collect::<Vec<_>>().join(", "));
+        }
+    }
+    if let Some(context) = &graph.context {
+        let _ = writeln!(text, "    context: \"{context}\",");
+    }
     entries(&mut text, 1, "dims", definitions(&graph.dims));
     entries(&mut text, 1, "params", definitions(&graph.params));
     entries(&mut text, 1, "inputs", graph.inputs.iter().map(|&input| tensor(&graph.values[input])));
@@ -81,6 +90,7 @@ fn literal(literal: &Literal) -> String {
         Literal::Bool(value) => value.to_string(),
         Literal::Number(value) => format!("{value:?}"),
         Literal::Text(value) => quoted(value),
+        Literal::List(values) => format!("[{}]", values.iter().map(self::literal).collect::<Vec<_>>().join(", ")),
     }
 }
 
@@ -109,33 +119,48 @@ impl Printer<'_> {
                 fields.push(("rows", size(&table.rows())));
                 fields.push(("out", size(&table.columns)));
             }
-            Op::RmsNorm { weight, eps, .. } => {
-                fields.push(("weight", self.weight(*weight)));
-                fields.push(("eps", self.param(*eps)));
+            Op::RmsNorm { weight, eps, group, .. } => fields.extend(self.norm((*weight, None), *eps, group.as_ref())),
+            Op::LayerNorm { weight, bias, eps, group, .. } => {
+                fields.extend(self.norm((*weight, *bias), *eps, group.as_ref()));
             }
             Op::Linear { weight, bias, .. } => fields.extend(self.linear(*weight, *bias)),
-            Op::Rope { head, theta, scaling, .. } => {
+            Op::Rope { head, theta, rotary, pairs, scaling, .. } => {
                 fields.push(("head", size(head)));
                 fields.push(("theta", self.param(*theta)));
+                fields.extend(rotary.as_ref().map(|rotary| ("rotary", size(rotary))));
+                fields.push(("pairs", format!("{pairs:?}")));
                 fields.extend(scaling.map(|scaling| ("scaling", self.scaling(scaling))));
             }
-            Op::Attention { cache, mask, .. } => {
+            Op::Attention { cache, mask, score, .. } => {
                 fields.push(("cache", self.cache(*cache)));
                 fields.push(("mask", format!("{mask:?}")));
+                fields.extend(self.score(*score));
             }
-            Op::Route { top_k, scoring, renormalize, .. } => {
+            Op::Route { top_k, scoring, renormalize, bias, .. } => {
                 fields.push(("top_k", size(top_k)));
                 fields.push(("scoring", format!("{scoring:?}")));
-                fields.push(("renormalize", renormalize.to_string()));
+                let renormalize = match renormalize {
+                    Switch::On => "true".to_owned(),
+                    Switch::Off => "false".to_owned(),
+                    Switch::Setting(param) => self.param(*param),
+                };
+                fields.push(("renormalize", renormalize));
+                fields.extend(bias.map(|bias| ("bias", self.weight(bias))));
             }
-            Op::ExpertLinear { weight, .. } => {
+            Op::ExpertLinear { weight, bias, .. } => {
                 let matrices = &self.graph.weights[*weight];
                 fields.push(("weight", self.weight(*weight)));
                 fields.push(("num_experts", size(&matrices.experts.clone().unwrap_or_default())));
                 fields.push(("out", size(&matrices.rows())));
+                fields.extend(bias.map(|bias| ("bias", self.weight(bias))));
             }
-            Op::GatedMul { by, .. } => fields.push(("by", format!("{by:?}"))),
-            Op::Repeat { blocks, times, with } => fields = self.repeat(blocks, times, *with),
+            Op::GatedMul { by, limit, shift, .. } => {
+                fields.push(("by", self.function(*by)));
+                fields.extend(limit.map(|limit| ("limit", self.param(limit))));
+                fields.extend(shift.map(|shift| ("shift", self.param(shift))));
+            }
+            Op::Apply { by, .. } => fields.push(("by", self.function(*by))),
+            Op::Repeat { blocks, pattern, times, with } => fields = self.repeat(blocks, pattern, times, *with),
             Op::Add { .. }
             | Op::Combine { .. }
             | Op::Rows { .. }
@@ -158,28 +183,58 @@ impl Printer<'_> {
         let matrix = &self.graph.weights[weight];
         let tied = matrix.pieces.first().and_then(|piece| piece.tied.as_deref());
         let tied = tied.map(|tied| ("tied", quoted(tied.strip_suffix(".weight").unwrap_or(tied))));
-        let bias = bias.map(|_| ("bias", "true".to_owned()));
+        let bias = bias.map(|bias| ("bias", self.weight(bias)));
         let named = [("weight", self.weight(weight)), ("out", size(&matrix.rows()))];
         named.into_iter().chain(bias).chain(tied).collect()
     }
 
-    fn scaling(&self, scaling: RopeScaling) -> String {
-        match scaling {
-            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => format!(
-                "Llama3(factor: {}, low_freq_factor: {}, high_freq_factor: {}, original_context: {})",
-                self.param(factor),
-                self.param(low_freq_factor),
-                self.param(high_freq_factor),
-                self.param(original_context)
-            ),
+    fn norm(
+        &self,
+        (weight, bias): (Option<WeightId>, Option<WeightId>),
+        eps: ParamId,
+        group: Option<&Dim>,
+    ) -> Vec<(&'static str, String)> {
+        let weight = weight.map(|weight| ("weight", self.weight(weight)));
+        let bias = bias.map(|bias| ("bias", self.weight(bias)));
+        let group = group.map(|group| ("group", size(group)));
+        weight.into_iter().chain(bias).chain([("eps", self.param(eps))]).chain(group).collect()
+    }
+
+    fn score(&self, score: Score) -> Vec<(&'static str, String)> {
+        let Score { scale, softcap, window, sinks, alibi } = score;
+        let params = [("scale", scale), ("softcap", softcap), ("window", window)];
+        let params = params.into_iter().filter_map(|(field, param)| Some((field, self.param(param?))));
+        let sinks = sinks.map(|sinks| ("sinks", self.weight(sinks)));
+        params.chain(sinks).chain(alibi.then(|| ("alibi", "true".to_owned()))).collect()
+    }
+
+    fn function(&self, function: Function) -> String {
+        match function.parts() {
+            (name, None) => name.to_owned(),
+            (name, Some(param)) => format!("{name}({})", self.param(param)),
         }
     }
 
-    fn repeat(&self, blocks: &[BlockId], times: &crate::dim::Dim, with: ValueId) -> Vec<(&'static str, String)> {
-        let names: Vec<_> = blocks.iter().map(|&block| quoted(&self.graph.blocks[block].name)).collect();
+    fn scaling(&self, scaling: RopeScaling) -> String {
+        let (name, settings) = scaling.parts();
+        let settings: Vec<_> =
+            settings.into_iter().map(|(field, param)| format!("{field}: {}", self.param(param))).collect();
+        format!("{name}({})", settings.join(", "))
+    }
+
+    fn repeat(&self, blocks: &[BlockId], pattern: &Pattern, times: &Dim, with: ValueId) -> Vec<(&'static str, String)> {
+        let name = |at: &usize| quoted(&self.graph.blocks[blocks[*at]].name);
+        let names: Vec<_> = pattern.cycle.iter().map(name).collect();
         let taken = blocks.first().map_or_else(String::new, |&block| self.value(self.graph.blocks[block].takes));
         let with = format!("{{ {taken}: {} }}", self.value(with));
-        vec![("blocks", format!("[{}]", names.join(", "))), ("times", size(times)), ("with", with)]
+        let mut fields = vec![("blocks", format!("[{}]", names.join(", "))), ("times", size(times)), ("with", with)];
+        if !pattern.keys.is_empty() {
+            let keys: Vec<_> = pattern.keys.iter().map(|key| format!("config.{key}")).collect();
+            let are = pattern.kinds.iter().map(|(kind, at)| format!("{}: {}", literal(kind), name(at)));
+            let are: Vec<_> = are.collect();
+            fields.push(("kinds", format!("Kinds(of: \"{}\", are: {{ {} }})", keys.join(" ?? "), are.join(", "))));
+        }
+        fields
     }
 
     fn value(&self, value: ValueId) -> String {
@@ -194,15 +249,35 @@ impl Printer<'_> {
         quoted(&self.graph.caches[cache].name)
     }
 
-    /// What a node calls the weight: without the block's prefix and the ending that all have.
+    /// What a node calls the weight: without the block's prefix and the ending that all have, or exactly and with how
+    /// it is stored where that says more.
     fn weight(&self, weight: WeightId) -> String {
-        let tensor = self.graph.weights[weight].pieces.first().map_or("", |piece| &piece.tensor);
+        let weight = &self.graph.weights[weight];
+        let Some(piece) = weight.pieces.first() else { return quoted("") };
         let prefix = self.block.map_or_else(String::new, |block| format!("{}.", self.graph.blocks[block].weights));
-        let name = tensor.strip_prefix(&prefix).unwrap_or(tensor);
-        quoted(name.strip_suffix(".weight").unwrap_or(name))
+        let name = piece.tensor.strip_prefix(&prefix).unwrap_or(&piece.tensor);
+        match name.strip_suffix(".weight") {
+            Some(stem) if piece.stored == Stored::default() => quoted(stem),
+            Some(_) | None => stored(name, &piece.stored),
+        }
     }
 }
 
-fn size(size: &crate::dim::Dim) -> String {
+fn stored(name: &str, stored: &Stored) -> String {
+    let mut fields = vec![format!("tensor: {}", quoted(name))];
+    if stored.transposed {
+        fields.push("transposed: true".to_owned());
+    }
+    if let Some(Slice { of, from, stride }) = &stored.slice {
+        let stride = stride.iter().map(|(take, every)| format!(", take: {}, every: {}", size(take), size(every)));
+        fields.push(format!("rows: Slice(of: {}, from: {}{})", size(of), size(from), stride.collect::<String>()));
+    }
+    if stored.plus != 0.0 {
+        fields.push(format!("plus: {:?}", stored.plus));
+    }
+    format!("Stored({})", fields.join(", "))
+}
+
+fn size(size: &Dim) -> String {
     format!("\"{size}\"")
 }

@@ -129,7 +129,7 @@ impl Subject<'_> {
     /// Elements that a row of the residual stream has, all layers together: hidden size times layers.
     fn stream_elements(&self) -> f64 {
         let blocks = self.graph.blocks.iter();
-        let of_block = |id, takes| self.bound.num_layers(self.graph, Some(id)) * self.columns(takes);
+        let of_block = |id, takes| self.bound.num_layers(Some(id)) * self.columns(takes);
         blocks.map(|(id, block)| of_block(id, block.takes) as f64).sum()
     }
 

@@ -71,8 +71,8 @@ pub(crate) fn mistakes(graph: &Graph, schedule: &Schedule) -> Vec<Diagnostic> {
     if !mistakes.is_empty() {
         return mistakes;
     }
-    let lost = program.layer_counts().find_map(|num_layers| {
-        let trace = Trace::of(&program, &program.texts, num_layers);
+    let lost = program.layer_orders().into_iter().find_map(|order| {
+        let trace = Trace::of(&program, &program.texts, &order);
         let (reader, value) = first_lost(&program, &trace, &layout, None)?;
         Some(lost(graph, program.site(reader).launch, value))
     });

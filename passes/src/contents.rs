@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 
 use trefoil_ir::ids::{BufferId, ValueId};
-use trefoil_ir::op::Op;
 use trefoil_ir::schedule::Launch;
 
 use crate::program::{Program, Site, SiteId};
@@ -88,12 +87,7 @@ pub(crate) fn overwrites_itself(site: &Site, layout: &Layout) -> bool {
 
 fn works_in_place(launch: &Launch, layout: &Layout, read: ValueId, written: ValueId) -> bool {
     let number = launch.outputs.iter().position(|output| *output == written);
-    let is_made_for_it = number.and_then(|number| in_place_of(&launch.op, number)) == Some(read);
+    let is_made_for_it = number.is_some_and(|number| launch.op.in_place(number).contains(&read));
     let num_reads = launch.op.operands().into_iter().filter(|(_, operand)| *operand == read).count();
     is_made_for_it && num_reads == 1 && layout.spot(read) == layout.spot(written)
-}
-
-/// The operand that an operator may write this output over.
-pub(crate) fn in_place_of(op: &Op, output: usize) -> Option<ValueId> {
-    op.in_place().filter(|(_, number)| *number == output).map(|(operand, _)| operand)
 }

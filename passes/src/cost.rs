@@ -72,14 +72,16 @@ pub fn of(graph: &Graph, op: &Op) -> Cost {
             Cost { bytes, ..Cost::default() }
         }
         Op::RmsNorm { x, .. } => elementwise(&sizes.width(x), 4, 2),
+        Op::LayerNorm { x, .. } => elementwise(&sizes.width(x), 8, 2),
         Op::AddRmsNorm { a, .. } => elementwise(&sizes.width(a), 5, 4),
         Op::Add { a, .. } => elementwise(&sizes.width(a), 1, 3),
         Op::GatedMul { gate, .. } => elementwise(&sizes.width(gate), 5, 3),
+        Op::Apply { x, .. } => elementwise(&sizes.width(x), 4, 2),
         Op::Rope { x, .. } => elementwise(&sizes.width(x), 3, 2),
         Op::Rows { x, .. } => elementwise(&sizes.width(x), 0, 2),
         Op::Linear { weight, .. } => sizes.product(weight),
         Op::Route { x, ref top_k, .. } => sizes.route(x, top_k),
-        Op::ExpertLinear { x, experts, weight } => sizes.expert_product(x, experts, weight),
+        Op::ExpertLinear { x, experts, weight, .. } => sizes.expert_product(x, experts, weight),
         Op::Combine { x, shares } => sizes.combine(x, shares),
         Op::KvWrite { cache, .. } => {
             let bytes = sizes.kept(cache).times(&activation().plus(&Dim::name(KV_BYTES))).times(&rows);

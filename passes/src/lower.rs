@@ -33,14 +33,14 @@ impl Pass for Lower {
 }
 
 fn lowered(node: Node) -> Vec<Node> {
-    let Op::Attention { q, k, v, cache, mask } = node.op else { return vec![node] };
+    let Op::Attention { q, k, v, cache, mask, score } = node.op else { return vec![node] };
     let part = |suffix: &str, op: Op| {
         let outputs = if op.num_outputs() == 0 { vec![] } else { node.outputs.clone() };
         Node { name: format!("{}_{suffix}", node.name), op, outputs, ..node.clone() }
     };
     vec![
         part("write", Op::KvWrite { k, v, cache }),
-        part("decode", Op::DecodeAttention { q, cache, mask }),
-        part("prefill", Op::PrefillAttention { q, cache, mask }),
+        part("decode", Op::DecodeAttention { q, cache, mask, score }),
+        part("prefill", Op::PrefillAttention { q, cache, mask, score }),
     ]
 }

@@ -26,7 +26,7 @@ use trefoil_ir::schedule::{Buffer, BufferRows, Home, Schedule};
 pub use footprint::{Footprint, footprint};
 
 use crate::carry::families;
-use crate::contents::{first_lost, in_place_of, overwrites_itself};
+use crate::contents::{first_lost, overwrites_itself};
 use crate::pipeline::{Ctx, Pass};
 use crate::program::Program;
 use crate::touch::{Layout, Spot, width_of};
@@ -67,8 +67,8 @@ struct Placer<'a> {
 impl<'a> Placer<'a> {
     fn new(graph: &'a Graph, schedule: &'a Schedule) -> Self {
         let program = Program::of(graph, schedule);
-        let counts = program.layer_counts();
-        let traces = counts.map(|num_layers| Trace::of(&program, &program.texts, num_layers)).collect();
+        let orders = program.layer_orders();
+        let traces = orders.iter().map(|order| Trace::of(&program, &program.texts, order)).collect();
         Self { graph, program, traces, layout: Layout::empty(graph) }
     }
 
@@ -86,17 +86,17 @@ impl<'a> Placer<'a> {
         for launch in sites {
             for (number, value) in launch.outputs.iter().enumerate() {
                 if self.layout.spot(*value).is_none() {
-                    self.place(*value, in_place_of(&launch.op, number));
+                    self.place(*value, &launch.op.in_place(number));
                 }
             }
         }
     }
 
-    fn place(&mut self, value: ValueId, in_place_of: Option<ValueId>) {
-        let operand_spot = in_place_of.and_then(|operand| self.layout.spot(operand).cloned());
+    fn place(&mut self, value: ValueId, in_place_of: &[ValueId]) {
+        let of_operands: Vec<_> = in_place_of.iter().filter_map(|operand| self.layout.spot(*operand).cloned()).collect();
         let width = width_of(self.graph, value);
         let at_start = |buffer| Spot { buffer, from: Dim::constant(0), width: width.clone() };
-        let spots: Vec<_> = operand_spot.into_iter().chain(self.candidates(value).into_iter().map(at_start)).collect();
+        let spots: Vec<_> = of_operands.into_iter().chain(self.candidates(value).into_iter().map(at_start)).collect();
         for spot in spots {
             let buffer = spot.buffer;
             self.layout.put_at(self.graph, value, spot);

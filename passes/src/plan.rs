@@ -215,13 +215,15 @@ pub(crate) fn most_specific<'a, T: 'a>(rules: impl Iterator<Item = &'a Rule<T>>,
 }
 
 /// The operators that plans may speak of, whether or not a graph has them.
-pub(crate) const OPERATORS: [&str; 18] = [
+pub(crate) const OPERATORS: [&str; 20] = [
     "Embed",
     "RmsNorm",
+    "LayerNorm",
     "Linear",
     "Rope",
     "Add",
     "GatedMul",
+    "Apply",
     "Route",
     "ExpertLinear",
     "Combine",

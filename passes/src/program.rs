@@ -3,6 +3,7 @@
 use trefoil_ir::depend;
 use trefoil_ir::graph::Graph;
 use trefoil_ir::ids::{EventId, Id, StreamId, ValueId};
+use trefoil_ir::op::layer_orders;
 use trefoil_ir::schedule::{Launch, Schedule, Section, Step};
 
 use crate::carry::Carry;
@@ -35,7 +36,7 @@ pub(crate) enum Move {
 #[derive(Debug, Clone)]
 pub(crate) enum Text {
     Once(Vec<Move>),
-    /// One text per block, run in turn.
+    /// One text per block, each run for the layers that have it.
     Repeat {
         carry: Carry,
         blocks: Vec<Vec<Move>>,
@@ -122,14 +123,13 @@ impl<'a> Program<'a> {
         &self.sites[site.0]
     }
 
-    /// Numbers of layers that show every neighbourhood of layers that larger numbers have: two periods of the longest
-    /// pattern of blocks and at least three layers, and then each way in which the last period can be incomplete.
-    pub(crate) fn layer_counts(&self) -> impl Iterator<Item = usize> + use<> {
-        let periods = self.texts.iter().map(|text| match text {
+    /// Orders of layers that show every neighbourhood of layers that there can be: a config may say which layer has
+    /// which text.
+    pub(crate) fn layer_orders(&self) -> Vec<Vec<usize>> {
+        let texts = self.texts.iter().map(|text| match text {
             Text::Once(_) => 1,
             Text::Repeat { blocks, .. } => blocks.len().max(1),
         });
-        let period = periods.max().unwrap_or(1);
-        1..(2 * period).max(3) + period
+        layer_orders(texts.max().unwrap_or(1))
     }
 }

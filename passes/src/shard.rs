@@ -89,12 +89,20 @@ fn divide_weights(graph: &mut Graph, divided: &[String]) {
         let has = |dim: &Dim| sizes::has(dim, divided);
         weight.part = match weight.role {
             WeightRole::Matrix | WeightRole::Experts | WeightRole::Table if has(&weight.rows()) => Part::Rows,
-            WeightRole::Matrix | WeightRole::Experts | WeightRole::Table | WeightRole::Vector
+            WeightRole::Matrix
+            | WeightRole::Experts
+            | WeightRole::Table
+            | WeightRole::Vector
+            | WeightRole::ExpertVectors
                 if has(&weight.columns) =>
             {
                 Part::Columns
             }
-            WeightRole::Matrix | WeightRole::Experts | WeightRole::Table | WeightRole::Vector => Part::Whole,
+            WeightRole::Matrix
+            | WeightRole::Experts
+            | WeightRole::Table
+            | WeightRole::Vector
+            | WeightRole::ExpertVectors => Part::Whole,
         };
     }
 }
@@ -134,6 +142,7 @@ fn rename(expr: &mut Expr, name: &str, new: &str) {
             rename(a, name, new);
             rename(b, name, new);
         }
+        Expr::Call(_, x) => rename(x, name, new),
         Expr::First(choices) => choices.iter_mut().for_each(|choice| rename(choice, name, new)),
     }
 }

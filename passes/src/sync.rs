@@ -92,12 +92,11 @@ impl Planner<'_> {
         links
     }
 
-    /// A link that is missing. The usual number of layers comes first: what few layers need besides is rare.
+    /// A link that is missing. The longest order of layers comes first: what few layers need besides is rare.
     fn first_gap(&self, links: &BTreeSet<Link>) -> Option<Link> {
         let texts = self.weave(links);
-        let counts: Vec<_> = self.program.layer_counts().collect();
-        counts.into_iter().rev().find_map(|num_layers| {
-            let trace = Trace::of(self.program, &texts, num_layers);
+        self.program.layer_orders().into_iter().rev().find_map(|order| {
+            let trace = Trace::of(self.program, &texts, &order);
             trace.first_race(&self.clashes).map(|(earlier, later)| Link { from: earlier.site, to: later.site })
         })
     }

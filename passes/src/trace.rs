@@ -1,6 +1,6 @@
 //! What happens when the host's program runs.
 //!
-//! A [`Trace`] is a program unrolled for two steps of some number of layers, each launch with a vector clock: how many
+//! A [`Trace`] is a program unrolled for two steps of some layers, each launch with a vector clock: how many
 //! launches of each stream are known to be done before it starts. Clocks follow the rules of the device: launches of one
 //! stream run in order, a record keeps the clock of its stream, a wait adds the clock of the latest record the host made
 //! before.
@@ -58,11 +58,12 @@ pub(crate) struct Trace {
 const NUM_STEPS: usize = 2;
 
 impl Trace {
-    /// Runs `texts`, which have the sites of `program`.
-    pub(crate) fn of(program: &Program, texts: &[Text], num_layers: usize) -> Self {
+    /// Runs `texts`, which have the sites of `program`. The layers of each repeat have the texts of these numbers, or of
+    /// what is left of them where there are fewer.
+    pub(crate) fn of(program: &Program, texts: &[Text], order: &[usize]) -> Self {
         let mut tracer = Tracer::new(program);
         for step in 0..NUM_STEPS {
-            tracer.step(texts, step, num_layers);
+            tracer.step(texts, step, order);
         }
         tracer.trace
     }
@@ -97,21 +98,21 @@ impl<'a> Tracer<'a> {
         Self { program, clocks, records: BTreeMap::new(), trace }
     }
 
-    fn step(&mut self, texts: &[Text], step: usize, num_layers: usize) {
+    fn step(&mut self, texts: &[Text], step: usize, order: &[usize]) {
         let mut next_layer = 0;
         for text in texts {
             match text {
                 Text::Once(moves) => self.moves(moves, step, None),
                 Text::Repeat { carry, blocks } => {
                     let mut held = carry.with;
-                    for layer in 0..num_layers {
-                        let at = layer % blocks.len();
+                    for (layer, text) in order.iter().enumerate() {
+                        let at = text % blocks.len();
                         let (_, takes, gives) = carry.blocks[at];
                         self.hand_over(held, takes);
                         self.moves(&blocks[at], step, Some(next_layer + layer));
                         held = gives;
                     }
-                    next_layer += num_layers;
+                    next_layer += order.len();
                     self.hand_over(held, carry.result);
                 }
             }

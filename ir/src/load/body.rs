@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Loader;
-use super::form::{BlockForm, CacheForm, OpForm, TensorForm};
+use super::form::{BlockForm, CacheForm, OpForm, TensorForm, VariantForm};
 use super::mistakes::suggest;
 use super::source::{Raw, Text};
+use super::variant::is_variant;
 use crate::diag::{Diagnostic, Place};
 use crate::dim::Dim;
 use crate::graph::{Block, Cache, Node, SEQS, TOKENS, Value};
@@ -15,11 +16,14 @@ use crate::op::Op;
 use crate::types::{Element, TensorType};
 
 /// A block with its name and its nodes' names read.
+#[derive(Clone)]
 pub(super) struct NamedBlock<'a> {
-    name: Text<'a>,
-    form: BlockForm<'a>,
-    takes: Vec<(Text<'a>, Raw<'a>)>,
-    nodes: Vec<(Text<'a>, Raw<'a>)>,
+    pub(super) name: Text<'a>,
+    pub(super) form: BlockForm<'a>,
+    pub(super) takes: Vec<(Text<'a>, Raw<'a>)>,
+    pub(super) nodes: Vec<(Text<'a>, Raw<'a>)>,
+    /// Of a variant: sizes and settings, and what stands in their place.
+    pub(super) replaces: Vec<(Text<'a>, Text<'a>)>,
 }
 
 /// What a body can name.
@@ -104,14 +108,21 @@ impl<'a> Loader<'a> {
         for (name, raw) in self.reader.entries(blocks) {
             if forms.iter().any(|known| known.name.value == name.value) {
                 self.report_twice("block", &name);
-            } else if self.accept_name(&name)
-                && let Some(form) = self.reader.read::<BlockForm<'a>>(raw)
-            {
-                let (takes, nodes) = (self.reader.entries(form.takes), self.reader.entries(form.nodes));
-                forms.push(NamedBlock { name, form, takes, nodes });
+            } else if self.accept_name(&name) {
+                forms.extend(self.block_form(name, raw, &forms));
             }
         }
         forms
+    }
+
+    fn block_form(&mut self, name: Text<'a>, raw: Raw<'a>, known: &[NamedBlock<'a>]) -> Option<NamedBlock<'a>> {
+        if is_variant(raw) {
+            let form = self.reader.read::<VariantForm<'a>>(raw)?;
+            return self.variant(name, &form, known);
+        }
+        let form = self.reader.read::<BlockForm<'a>>(raw)?;
+        let (takes, nodes) = (self.reader.entries(form.takes), self.reader.entries(form.nodes));
+        Some(NamedBlock { name, form, takes, nodes, replaces: vec![] })
     }
 
     pub(super) fn block(&mut self, block: &NamedBlock<'a>, inputs: &BTreeMap<String, ValueId>, main: &Scope) {
@@ -315,7 +326,7 @@ fn code_of(error: &TypeError) -> &'static str {
     match error {
         TypeError::Element { .. } => "T0302",
         TypeError::Rank { .. } | TypeError::Shape { .. } | TypeError::Window { .. } | TypeError::Role { .. } => "T0301",
-        TypeError::Heads { .. } | TypeError::Shares { .. } => "T0303",
+        TypeError::Heads { .. } | TypeError::Shares { .. } | TypeError::Groups { .. } => "T0303",
     }
 }
 
@@ -331,6 +342,8 @@ fn help_for(error: &TypeError) -> &'static str {
             "sizes are compared as symbols: two that are always equal need the same expression"
         }
         TypeError::Shares { .. } => "combine what an `ExpertLinear` gave by the shares of the same `Route`",
-        TypeError::Heads { .. } => "write the width as a product with the head's, such as `heads * head`",
+        TypeError::Heads { .. } | TypeError::Groups { .. } => {
+            "write the width as a product with the head's, such as `heads * head`"
+        }
     }
 }

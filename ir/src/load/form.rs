@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::source::Raw;
-use crate::op::{Activation, Mask, Scoring};
+use crate::op::{Mask, Pairs, Scoring};
 use crate::types::Element;
 
 #[derive(Deserialize)]
@@ -13,6 +13,12 @@ pub(super) struct ModelForm<'a> {
     pub(super) serves: Vec<Raw<'a>>,
     #[serde(default)]
     pub(super) expects: Option<Raw<'a>>,
+    #[serde(default)]
+    pub(super) prefixes: Option<Vec<Raw<'a>>>,
+    #[serde(default)]
+    pub(super) ignores: Option<Vec<Raw<'a>>>,
+    #[serde(default)]
+    pub(super) context: Option<Raw<'a>>,
     pub(super) dims: Raw<'a>,
     #[serde(default)]
     pub(super) params: Option<Raw<'a>>,
@@ -22,7 +28,7 @@ pub(super) struct ModelForm<'a> {
     pub(super) gives: Raw<'a>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Clone)]
 #[serde(rename = "Block", deny_unknown_fields)]
 pub(super) struct BlockForm<'a> {
     #[serde(borrow)]
@@ -32,6 +38,51 @@ pub(super) struct BlockForm<'a> {
     pub(super) keeps: Option<Raw<'a>>,
     pub(super) nodes: Raw<'a>,
     pub(super) gives: Raw<'a>,
+}
+
+/// A block with the text of another, and other sizes and settings in some places.
+#[derive(Deserialize)]
+#[serde(rename = "Variant", deny_unknown_fields)]
+pub(super) struct VariantForm<'a> {
+    #[serde(borrow)]
+    pub(super) of: Raw<'a>,
+    pub(super) with: Raw<'a>,
+}
+
+/// A tensor by its exact name, and how it is stored.
+#[derive(Deserialize)]
+#[serde(rename = "Stored", deny_unknown_fields)]
+pub(super) struct StoredForm<'a> {
+    #[serde(borrow)]
+    pub(super) tensor: Raw<'a>,
+    #[serde(default)]
+    pub(super) transposed: bool,
+    #[serde(default)]
+    pub(super) rows: Option<Raw<'a>>,
+    #[serde(default)]
+    pub(super) plus: f32,
+}
+
+/// Rows of a larger tensor.
+#[derive(Deserialize)]
+#[serde(rename = "Slice", deny_unknown_fields)]
+pub(super) struct SliceForm<'a> {
+    #[serde(borrow)]
+    pub(super) of: Raw<'a>,
+    pub(super) from: Raw<'a>,
+    #[serde(default)]
+    pub(super) take: Option<Raw<'a>>,
+    #[serde(default)]
+    pub(super) every: Option<Raw<'a>>,
+}
+
+/// Where the config lists the layers' kinds, and the block of each kind.
+#[derive(Deserialize)]
+#[serde(rename = "Kinds", deny_unknown_fields)]
+pub(super) struct KindsForm<'a> {
+    #[serde(borrow)]
+    pub(super) of: Raw<'a>,
+    pub(super) are: Raw<'a>,
 }
 
 #[derive(Deserialize)]
@@ -84,15 +135,28 @@ pub(super) enum OpForm<'a> {
     },
     RmsNorm {
         x: Raw<'a>,
-        weight: Raw<'a>,
+        #[serde(default)]
+        weight: Option<Raw<'a>>,
         eps: Raw<'a>,
+        #[serde(default)]
+        group: Option<Raw<'a>>,
+    },
+    LayerNorm {
+        x: Raw<'a>,
+        #[serde(default)]
+        weight: Option<Raw<'a>>,
+        #[serde(default)]
+        bias: Option<Raw<'a>>,
+        eps: Raw<'a>,
+        #[serde(default)]
+        group: Option<Raw<'a>>,
     },
     Linear {
         x: Raw<'a>,
         weight: Raw<'a>,
         out: Raw<'a>,
         #[serde(default)]
-        bias: bool,
+        bias: Option<Raw<'a>>,
         #[serde(default)]
         tied: Option<Raw<'a>>,
     },
@@ -102,6 +166,10 @@ pub(super) enum OpForm<'a> {
         head: Raw<'a>,
         theta: Raw<'a>,
         #[serde(default)]
+        rotary: Option<Raw<'a>>,
+        #[serde(default)]
+        pairs: PairsForm,
+        #[serde(default)]
         scaling: Option<ScalingForm<'a>>,
     },
     Attention {
@@ -110,6 +178,16 @@ pub(super) enum OpForm<'a> {
         v: Raw<'a>,
         cache: Raw<'a>,
         mask: MaskForm,
+        #[serde(default)]
+        scale: Option<Raw<'a>>,
+        #[serde(default)]
+        softcap: Option<Raw<'a>>,
+        #[serde(default)]
+        window: Option<Raw<'a>>,
+        #[serde(default)]
+        sinks: Option<Raw<'a>>,
+        #[serde(default)]
+        alibi: bool,
     },
     Add {
         a: Raw<'a>,
@@ -118,13 +196,23 @@ pub(super) enum OpForm<'a> {
     GatedMul {
         gate: Raw<'a>,
         up: Raw<'a>,
-        by: ActivationForm,
+        by: FunctionForm<'a>,
+        #[serde(default)]
+        limit: Option<Raw<'a>>,
+        #[serde(default)]
+        shift: Option<Raw<'a>>,
+    },
+    Apply {
+        x: Raw<'a>,
+        by: FunctionForm<'a>,
     },
     Route {
         x: Raw<'a>,
         top_k: Raw<'a>,
         scoring: ScoringForm,
-        renormalize: bool,
+        renormalize: Raw<'a>,
+        #[serde(default)]
+        bias: Option<Raw<'a>>,
     },
     ExpertLinear {
         x: Raw<'a>,
@@ -132,6 +220,8 @@ pub(super) enum OpForm<'a> {
         weight: Raw<'a>,
         num_experts: Raw<'a>,
         out: Raw<'a>,
+        #[serde(default)]
+        bias: Option<Raw<'a>>,
     },
     Combine {
         x: Raw<'a>,
@@ -145,6 +235,8 @@ pub(super) enum OpForm<'a> {
         blocks: Raw<'a>,
         times: Raw<'a>,
         with: Raw<'a>,
+        #[serde(default)]
+        kinds: Option<Raw<'a>>,
     },
 }
 
@@ -156,11 +248,13 @@ impl OpForm<'_> {
             OpForm::Route { .. } => &["experts", "shares"],
             OpForm::Embed { .. }
             | OpForm::RmsNorm { .. }
+            | OpForm::LayerNorm { .. }
             | OpForm::Linear { .. }
             | OpForm::Rope { .. }
             | OpForm::Attention { .. }
             | OpForm::Add { .. }
             | OpForm::GatedMul { .. }
+            | OpForm::Apply { .. }
             | OpForm::ExpertLinear { .. }
             | OpForm::Combine { .. }
             | OpForm::Rows { .. }
@@ -188,12 +282,23 @@ impl From<ScoringForm> for Scoring {
 #[derive(Deserialize, Clone, Copy)]
 #[serde(rename = "rope scaling", deny_unknown_fields)]
 pub(super) enum ScalingForm<'a> {
-    Llama3 {
+    Linear {
         #[serde(borrow)]
+        factor: Raw<'a>,
+    },
+    Llama3 {
         factor: Raw<'a>,
         low_freq_factor: Raw<'a>,
         high_freq_factor: Raw<'a>,
         original_context: Raw<'a>,
+    },
+    Yarn {
+        factor: Raw<'a>,
+        beta_fast: Raw<'a>,
+        beta_slow: Raw<'a>,
+        original_context: Raw<'a>,
+        attention: Raw<'a>,
+        truncate: Raw<'a>,
     },
 }
 
@@ -211,20 +316,36 @@ impl From<MaskForm> for Mask {
     }
 }
 
+#[derive(Deserialize, Clone, Copy, Default)]
+#[serde(rename = "pairs")]
+pub(super) enum PairsForm {
+    #[default]
+    Halves,
+    Adjacent,
+}
+
+impl From<PairsForm> for Pairs {
+    fn from(form: PairsForm) -> Self {
+        match form {
+            PairsForm::Halves => Pairs::Halves,
+            PairsForm::Adjacent => Pairs::Adjacent,
+        }
+    }
+}
+
 #[derive(Deserialize, Clone, Copy)]
-#[serde(rename = "activation")]
-pub(super) enum ActivationForm {
+#[serde(rename = "function")]
+pub(super) enum FunctionForm<'a> {
+    Identity,
     Silu,
     Gelu,
     GeluTanh,
-}
-
-impl From<ActivationForm> for Activation {
-    fn from(form: ActivationForm) -> Self {
-        match form {
-            ActivationForm::Silu => Activation::Silu,
-            ActivationForm::Gelu => Activation::Gelu,
-            ActivationForm::GeluTanh => Activation::GeluTanh,
-        }
-    }
+    Relu,
+    ReluSquared,
+    Sigmoid,
+    Tanh,
+    Swish(#[serde(borrow)] Raw<'a>),
+    Scale(Raw<'a>),
+    SoftCap(Raw<'a>),
+    Clamp(Raw<'a>),
 }

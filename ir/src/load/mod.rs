@@ -16,9 +16,16 @@
 //! - A size is an expression over `dims`; a setting is the name of one of `params`.
 //! - `weight: "mlp.up_proj"` is the tensor `mlp.up_proj.weight`, in a block below the block's `weights`; with
 //!   `bias: true`, a product also adds `mlp.up_proj.bias`. Nodes that name one tensor share it.
+//! - `Stored(tensor: "attn.c_attn.weight", transposed: true, rows: Slice(of: "3 * hidden", from: "hidden"), plus: 1.0)`
+//!   in a weight's place is a tensor by its exact name that the checkpoint holds as `[in, out]`, in one with others (so
+//!   many of its rows, `take` of each `every` where these are given), or less a number.
 //! - `tied: "model.embed_tokens"` names the weight used where the config ties the two, or the checkpoint lacks this one.
 //! - A `Route` named `route` gives two values, `route.experts` and `route.shares`.
-//! - `weight: "mlp.experts.{expert}.up_proj"` of an `ExpertLinear` is one tensor for each of `num_experts` experts.
+//! - `weight: "mlp.experts.{expert}.up_proj"` of an `ExpertLinear` is one tensor for each of `num_experts` experts;
+//!   a name without `{expert}` is one tensor whose first axis counts them.
+//! - `Variant(of: "local", with: { "window": "none" })` is a block with the text of another, and other sizes or settings.
+//! - `Repeat(blocks: ["local", "global"], …)` cycles through blocks; with `kinds: Kinds(of: "config.layer_types", are: {
+//!   "sliding_attention": "local", … })` the config says which layer has which, where it has that list.
 //! - `scaling: Llama3(factor: …, low_freq_factor: …, high_freq_factor: …, original_context: …)` of a `Rope` names
 //!   settings, so that a config without scaling gives neutral values.
 //! - A block reads what it takes, its own values and the inputs of the step; the main body reads its own and the inputs.
@@ -46,9 +53,10 @@
 //! | T0207 | no such cache |
 //! | T0208 | no such input of a step |
 //! | T0209 | nothing reads a value |
+//! | T0210 | a variant replaces what its block does not read, or is of a variant |
 //! | T0301 | shapes do not agree |
 //! | T0302 | elements do not agree |
-//! | T0303 | columns are no whole number of heads, or of parts to be combined |
+//! | T0303 | columns are no whole number of heads, of groups, or of parts to be combined |
 //! | T0304 | not a size |
 //! | T0305 | a size of a step where one of the model should be, or the other way round |
 //! | T0306 | an input with a type of its own invention |
@@ -57,7 +65,8 @@
 //! | T0402 | a block's `weights` without `{layer}` |
 //! | T0403 | a cache that is not used by exactly one attention |
 //! | T0404 | tied to a weight that nothing reads |
-//! | T0405 | not the name of a weight, or one for experts without `{expert}` |
+//! | T0405 | not the name of a weight |
+//! | T0406 | a slice that says half of how it strides |
 //! | T0501 | a block takes other than one value |
 //! | T0502 | a layer gives another type than it takes |
 //! | T0503 | `with` passes other than what the blocks take |
@@ -65,6 +74,7 @@
 //! | T0505 | the main body is not nodes, chained repeats, nodes |
 //! | T0506 | the model gives no row per sequence |
 //! | T0507 | a `Repeat` without blocks |
+//! | T0510 | kinds of layers that come from no key of the config |
 //! | T0508 | a block that is never repeated |
 //! | T0509 | no architecture is served |
 
@@ -75,6 +85,7 @@ mod ops;
 mod settings;
 mod source;
 mod structure;
+mod variant;
 mod weights;
 
 use std::collections::BTreeSet;
@@ -82,6 +93,7 @@ use std::collections::BTreeSet;
 use body::Scope;
 use form::ModelForm;
 use source::{Reader, Text};
+use variant::Renames;
 
 use crate::diag::{Diagnostic, Place};
 use crate::graph::Graph;
@@ -101,6 +113,8 @@ pub fn load(name: &str, source: &str) -> Result<Graph, Vec<Diagnostic>> {
     }
     let mut mistakes = loader.reader.mistakes;
     mistakes.sort_by_key(|mistake| mistake.place);
+    // A block's mistakes are those of its variants too.
+    mistakes.dedup();
     if mistakes.is_empty() { Ok(loader.graph) } else { Err(mistakes) }
 }
 
@@ -111,12 +125,20 @@ struct Loader<'a> {
     untyped: BTreeSet<ValueId>,
     /// Ties, to be checked when all weights are known: the tensor's name, and where it is named.
     ties: Vec<(String, Place)>,
+    /// What the variant of a block that is being read puts in place of sizes and settings.
+    renames: Renames,
 }
 
 impl<'a> Loader<'a> {
     fn new(name: &str, source: &'a str) -> Self {
         let reader = Reader::new(source);
-        Self { reader, graph: Graph::empty(name), untyped: BTreeSet::new(), ties: Vec::new() }
+        Self {
+            reader,
+            graph: Graph::empty(name),
+            untyped: BTreeSet::new(),
+            ties: Vec::new(),
+            renames: Renames::default(),
+        }
     }
 
     fn model(&mut self, form: ModelForm<'a>) {
@@ -128,12 +150,15 @@ impl<'a> Loader<'a> {
         if let Some(params) = form.params {
             self.params(params);
         }
+        self.graph.prefixes = self.texts(form.prefixes);
+        self.graph.ignores = self.texts(form.ignores);
+        self.graph.context = form.context.and_then(|context| self.context(context));
         let inputs = self.inputs(form.inputs);
         let blocks = self.block_forms(form.blocks);
         let nodes = self.reader.entries(form.nodes);
         let main = Scope::main(&inputs, &nodes, &blocks);
         for block in &blocks {
-            self.block(block, &inputs, &main);
+            self.with_renames(block, |loader| loader.block(block, &inputs, &main));
         }
         self.main(main, nodes, form.gives);
         self.check_structure(form.nodes);

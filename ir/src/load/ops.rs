@@ -2,14 +2,14 @@
 
 use super::Loader;
 use super::body::Scope;
-use super::form::{OpForm, ScalingForm};
+use super::form::{FunctionForm, KindsForm, OpForm, ScalingForm};
 use super::mistakes::suggest;
-use super::source::Raw;
+use super::source::{Entries, Raw};
 use crate::diag::Diagnostic;
-use crate::dim::Dim;
-use crate::graph::WeightRole;
-use crate::ids::{BlockId, CacheId, Id, ValueId};
-use crate::op::{Op, RopeScaling};
+use crate::dim::{Dim, Expr};
+use crate::graph::{Literal, WeightRole};
+use crate::ids::{BlockId, CacheId, Id, ValueId, WeightId};
+use crate::op::{Function, Op, Pattern, RopeScaling, Score, Switch};
 
 impl<'a> Loader<'a> {
     /// The operator; `None` after a mistake in one of its fields, when all of them have been looked at.
@@ -20,42 +20,53 @@ impl<'a> Loader<'a> {
                 let tensor = self.tensor_name(scope, weight, WeightRole::Table);
                 Some(Op::Embed { ids: ids?, weight: self.weight(scope, tensor?, rows?, columns?)? })
             }
-            OpForm::RmsNorm { x, weight, eps } => {
-                let (x, eps) = (self.value(scope, x), self.param(eps));
-                let tensor = self.tensor_name(scope, weight, WeightRole::Vector);
-                Some(Op::RmsNorm { x: x?, weight: self.vector_like(scope, tensor?, x?)?, eps: eps? })
+            OpForm::RmsNorm { x, weight, eps, group } => {
+                let (weight, _, x, group) = self.norm(scope, x, (weight, None), group)?;
+                Some(Op::RmsNorm { x, weight, eps: self.param(eps)?, group })
+            }
+            OpForm::LayerNorm { x, weight, bias, eps, group } => {
+                let (weight, bias, x, group) = self.norm(scope, x, (weight, bias), group)?;
+                Some(Op::LayerNorm { x, weight, bias, eps: self.param(eps)?, group })
             }
             OpForm::Linear { x, weight, out, bias, tied } => self.linear(scope, x, weight, out, (bias, tied)),
-            OpForm::Rope { x, pos, head, theta, scaling } => {
+            OpForm::Rope { x, pos, head, theta, rotary, pairs, scaling } => {
                 let (x, pos, head) = (self.value(scope, x), self.value(scope, pos), self.bound_dim(head));
-                let (theta, scaling) = (self.param(theta), scaling.map(|scaling| self.scaling(scaling)));
-                let scaling = if let Some(scaling) = scaling { Some(scaling?) } else { None };
-                Some(Op::Rope { x: x?, pos: pos?, head: head?, theta: theta?, scaling })
+                let (theta, rotary) = (self.param(theta), self.optional_dim(rotary));
+                let scaling = scaling.map_or(Some(None), |scaling| self.scaling(scaling).map(Some));
+                let (x, pos, head, theta) = (x?, pos?, head?, theta?);
+                Some(Op::Rope { x, pos, head, theta, rotary: rotary?, pairs: pairs.into(), scaling: scaling? })
             }
-            OpForm::Attention { q, k, v, cache, mask } => {
+            OpForm::Attention { q, k, v, cache, mask, scale, softcap, window, sinks, alibi } => {
                 let (q, k, v) = (self.value(scope, q), self.value(scope, k), self.value(scope, v));
                 let cache = self.cache(scope, cache);
-                Some(Op::Attention { q: q?, k: k?, v: v?, cache: cache?, mask: mask.into() })
+                let (scale, softcap) = (self.optional_param(scale), self.optional_param(softcap));
+                let window = self.optional_param(window);
+                let (q, k, v, cache) = (q?, k?, v?, cache?);
+                let sinks = sinks.map_or(Some(None), |sinks| self.sinks(scope, sinks, (q, cache)).map(Some));
+                let score = Score { scale: scale?, softcap: softcap?, window: window?, sinks: sinks?, alibi };
+                Some(Op::Attention { q, k, v, cache, mask: mask.into(), score })
             }
             OpForm::Add { a, b } => {
                 let (a, b) = (self.value(scope, a), self.value(scope, b));
                 Some(Op::Add { a: a?, b: b? })
             }
-            OpForm::GatedMul { gate, up, by } => {
-                let (gate, up) = (self.value(scope, gate), self.value(scope, up));
-                Some(Op::GatedMul { gate: gate?, up: up?, by: by.into() })
+            OpForm::GatedMul { gate, up, by, limit, shift } => {
+                let (gate, up, by) = (self.value(scope, gate), self.value(scope, up), self.function(by));
+                let (limit, shift) = (self.optional_param(limit), self.optional_param(shift));
+                Some(Op::GatedMul { gate: gate?, up: up?, by: by?, limit: limit?, shift: shift? })
             }
-            OpForm::Route { x, top_k, scoring, renormalize } => {
-                let (x, top_k) = (self.value(scope, x), self.bound_dim(top_k));
-                Some(Op::Route { x: x?, top_k: top_k?, scoring: scoring.into(), renormalize })
+            OpForm::Apply { x, by } => {
+                let (x, by) = (self.value(scope, x), self.function(by));
+                Some(Op::Apply { x: x?, by: by? })
             }
-            OpForm::ExpertLinear { x, experts, weight, num_experts, out } => {
-                let (x, experts) = (self.value(scope, x), self.value(scope, experts));
-                let (num_experts, out) = (self.bound_dim(num_experts), self.bound_dim(out));
-                let tensor = self.tensor_name(scope, weight, WeightRole::Experts);
-                let inner = self.inner_of_experts(x?, experts?)?;
-                let weight = self.weight(scope, tensor?.of_experts(num_experts?), out?, inner)?;
-                Some(Op::ExpertLinear { x: x?, experts: experts?, weight })
+            OpForm::Route { x, top_k, scoring, renormalize, bias } => {
+                let (x, top_k, renormalize) = (self.value(scope, x), self.bound_dim(top_k), self.switch(renormalize));
+                let bias = bias.map_or(Some(None), |bias| self.route_bias(scope, bias, x?).map(Some));
+                let (x, top_k, renormalize) = (x?, top_k?, renormalize?);
+                Some(Op::Route { x, top_k, scoring: scoring.into(), renormalize, bias: bias? })
+            }
+            OpForm::ExpertLinear { x, experts, weight, num_experts, out, bias } => {
+                self.expert_linear(scope, (x, experts), (weight, bias), (num_experts, out))
             }
             OpForm::Combine { x, shares } => {
                 let (x, shares) = (self.value(scope, x), self.value(scope, shares));
@@ -65,8 +76,31 @@ impl<'a> Loader<'a> {
                 let (x, at) = (self.value(scope, x), self.value(scope, at));
                 Some(Op::Rows { x: x?, at: at? })
             }
-            OpForm::Repeat { blocks, times, with } => self.repeat(scope, raw, blocks, times, with),
+            OpForm::Repeat { blocks, times, with, kinds } => self.repeat(scope, raw, (blocks, kinds), times, with),
         }
+    }
+
+    /// Weight, bias, operand and group of a norm.
+    #[allow(clippy::type_complexity, reason = "what a norm has, each part of it named where it is taken")]
+    fn norm(
+        &mut self,
+        scope: &Scope,
+        x: Raw<'a>,
+        (weight, bias): (Option<Raw<'a>>, Option<Raw<'a>>),
+        group: Option<Raw<'a>>,
+    ) -> Option<(Option<WeightId>, Option<WeightId>, ValueId, Option<Dim>)> {
+        let (x, group) = (self.value(scope, x), self.optional_dim(group));
+        let tensor = weight.map(|weight| self.tensor_name(scope, weight, WeightRole::Vector));
+        let bias = match (&tensor, bias) {
+            (Some(Some(weight)), bias) => self.bias(scope, bias, weight, WeightRole::Vector)?,
+            (_, None) => None,
+            (_, Some(bias)) => Some(self.tensor_name(scope, bias, WeightRole::Vector)?),
+        };
+        let tensor = if let Some(tensor) = tensor { Some(tensor?) } else { None };
+        let (x, group) = (x?, group?);
+        let weight = self.norm_vector(scope, tensor, x, group.as_ref())?;
+        let bias = self.norm_vector(scope, bias, x, group.as_ref())?;
+        Some((weight, bias, x, group))
     }
 
     fn linear(
@@ -75,19 +109,74 @@ impl<'a> Loader<'a> {
         x: Raw<'a>,
         weight: Raw<'a>,
         out: Raw<'a>,
-        (bias, tied): (bool, Option<Raw<'a>>),
+        (bias, tied): (Option<Raw<'a>>, Option<Raw<'a>>),
     ) -> Option<Op> {
         let (x, out) = (self.value(scope, x), self.bound_dim(out));
         let tensor = self.tensor_name(scope, weight, WeightRole::Matrix);
-        let tied = tied.map(|tied| self.tie(tied));
-        let tied = if let Some(tied) = tied { Some(tied?) } else { None };
+        let tied = tied.map_or(Some(None), |tied| self.tie(tied).map(Some))?;
         let (x, out, tensor) = (x?, out?, tensor?);
-        let bias = bias.then(|| tensor.bias());
+        let bias = self.bias(scope, bias, &tensor, WeightRole::Vector)?;
         let inner = self.columns_of(x)?;
         let weight = self.weight(scope, tensor.tied_to(tied), out.clone(), inner)?;
-        let bias = bias.map(|bias| self.weight(scope, bias, Dim::constant(1), out));
-        let bias = if let Some(bias) = bias { Some(bias?) } else { None };
+        let bias = bias.map_or(Some(None), |bias| self.weight(scope, bias, Dim::constant(1), out).map(Some))?;
         Some(Op::Linear { x, weight, bias })
+    }
+
+    fn expert_linear(
+        &mut self,
+        scope: &Scope,
+        (x, experts): (Raw<'a>, Raw<'a>),
+        (weight, bias): (Raw<'a>, Option<Raw<'a>>),
+        (num_experts, out): (Raw<'a>, Raw<'a>),
+    ) -> Option<Op> {
+        let (x, experts) = (self.value(scope, x), self.value(scope, experts));
+        let (num_experts, out) = (self.bound_dim(num_experts), self.bound_dim(out));
+        let tensor = self.tensor_name(scope, weight, WeightRole::Experts);
+        let (x, experts, num_experts, out) = (x?, experts?, num_experts?, out?);
+        let tensor = tensor?.of_experts(num_experts.clone());
+        let bias = self.bias(scope, bias, &tensor, WeightRole::ExpertVectors)?;
+        let inner = self.inner_of_experts(x, experts)?;
+        let weight = self.weight(scope, tensor, out.clone(), inner)?;
+        let bias = bias.map(|bias| bias.of_experts(num_experts));
+        let bias = bias.map_or(Some(None), |bias| self.weight(scope, bias, Dim::constant(1), out).map(Some))?;
+        Some(Op::ExpertLinear { x, experts, weight, bias })
+    }
+
+    /// A logit for each head of the queries.
+    fn sinks(&mut self, scope: &Scope, raw: Raw<'a>, (q, cache): (ValueId, CacheId)) -> Option<WeightId> {
+        let tensor = self.tensor_name(scope, raw, WeightRole::Vector)?;
+        let heads = self.columns_of(q)?.exact_quotient(&self.graph.caches[cache].head)?;
+        self.weight(scope, tensor, Dim::constant(1), heads)
+    }
+
+    fn route_bias(&mut self, scope: &Scope, raw: Raw<'a>, x: ValueId) -> Option<WeightId> {
+        let (tensor, experts) = (self.tensor_name(scope, raw, WeightRole::Vector)?, self.columns_of(x)?);
+        self.weight(scope, tensor, Dim::constant(1), experts)
+    }
+
+    fn switch(&mut self, raw: Raw<'a>) -> Option<Switch> {
+        match raw.0 {
+            "true" => Some(Switch::On),
+            "false" => Some(Switch::Off),
+            _ => self.param(raw).map(Switch::Setting),
+        }
+    }
+
+    fn function(&mut self, form: FunctionForm<'a>) -> Option<Function> {
+        match form {
+            FunctionForm::Identity => Some(Function::Identity),
+            FunctionForm::Silu => Some(Function::Silu),
+            FunctionForm::Gelu => Some(Function::Gelu),
+            FunctionForm::GeluTanh => Some(Function::GeluTanh),
+            FunctionForm::Relu => Some(Function::Relu),
+            FunctionForm::ReluSquared => Some(Function::ReluSquared),
+            FunctionForm::Sigmoid => Some(Function::Sigmoid),
+            FunctionForm::Tanh => Some(Function::Tanh),
+            FunctionForm::Swish(slope) => self.param(slope).map(Function::Swish),
+            FunctionForm::Scale(by) => self.param(by).map(Function::Scale),
+            FunctionForm::SoftCap(cap) => self.param(cap).map(Function::SoftCap),
+            FunctionForm::Clamp(limit) => self.param(limit).map(Function::Clamp),
+        }
     }
 
     /// Columns of an expert's matrix: those of `x`, of which each expert of a row may have its own.
@@ -99,6 +188,7 @@ impl<'a> Loader<'a> {
 
     fn scaling(&mut self, form: ScalingForm<'a>) -> Option<RopeScaling> {
         match form {
+            ScalingForm::Linear { factor } => Some(RopeScaling::Linear { factor: self.param(factor)? }),
             ScalingForm::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
                 let (factor, low) = (self.param(factor), self.param(low_freq_factor));
                 let (high, context) = (self.param(high_freq_factor), self.param(original_context));
@@ -107,6 +197,19 @@ impl<'a> Loader<'a> {
                     low_freq_factor: low?,
                     high_freq_factor: high?,
                     original_context: context?,
+                })
+            }
+            ScalingForm::Yarn { factor, beta_fast, beta_slow, original_context, attention, truncate } => {
+                let (factor, fast, slow) = (self.param(factor), self.param(beta_fast), self.param(beta_slow));
+                let (context, attention) = (self.param(original_context), self.param(attention));
+                let truncate = self.param(truncate);
+                Some(RopeScaling::Yarn {
+                    factor: factor?,
+                    beta_fast: fast?,
+                    beta_slow: slow?,
+                    original_context: context?,
+                    attention: attention?,
+                    truncate: truncate?,
                 })
             }
         }
@@ -128,25 +231,54 @@ impl<'a> Loader<'a> {
         found
     }
 
-    fn repeat(&mut self, scope: &Scope, raw: Raw<'a>, blocks: Raw<'a>, times: Raw<'a>, with: Raw<'a>) -> Option<Op> {
+    fn repeat(
+        &mut self,
+        scope: &Scope,
+        raw: Raw<'a>,
+        (blocks, kinds): (Raw<'a>, Option<Raw<'a>>),
+        times: Raw<'a>,
+        with: Raw<'a>,
+    ) -> Option<Op> {
         if scope.block.is_some() {
             let place = self.reader.place(raw.0);
             let mistake = Diagnostic::new("T0505", place, "a block repeats blocks");
             self.reader
                 .report(mistake.help("`Repeat` stands in the main body; name several blocks there to alternate"));
         }
-        let names: Vec<Raw<'a>> = self.reader.read(blocks)?;
+        let mut names: Vec<Raw<'a>> = self.reader.read(blocks)?;
         if names.is_empty() {
             let place = self.reader.place(blocks.0);
             self.reader
                 .report(Diagnostic::new("T0507", place, "no block to repeat").help("name one or several blocks"));
         }
+        let period = names.len();
+        let kinds = kinds.map_or(Some(Kinds::default()), |kinds| self.kinds(kinds));
+        names.extend(kinds.iter().flat_map(|kinds| &kinds.are).map(|(_, block)| *block));
         let found: Vec<_> = names.iter().map(|&name| self.block_by_name(name)).collect();
         let found: Option<Vec<_>> = found.into_iter().collect();
         let (times, with) = (self.bound_dim(times), self.passed(scope, with, found.as_deref().unwrap_or_default()));
-        let blocks = found.filter(|blocks| !blocks.is_empty())?;
-        let (times, with) = (times?, with?);
-        self.do_alternate(&names, &blocks).then_some(Op::Repeat { blocks, times, with })
+        let found = found.filter(|found| !found.is_empty())?;
+        let (times, with, kinds) = (times?, with?, kinds?);
+        let (blocks, turns) = distinct(&found);
+        let of_kind = kinds.are.into_iter().zip(&turns[period..]).map(|((kind, _), turn)| (kind, *turn));
+        let pattern = Pattern { cycle: turns[..period].to_vec(), keys: kinds.keys, kinds: of_kind.collect() };
+        self.do_alternate(&names, &found).then_some(Op::Repeat { blocks, pattern, times, with })
+    }
+
+    fn kinds(&mut self, raw: Raw<'a>) -> Option<Kinds<'a>> {
+        let KindsForm { of, are } = self.reader.read(raw)?;
+        let (text, expr) = self.expr(of)?;
+        let entries: Entries<'a> = self.reader.read(are)?;
+        let are: Option<_> = entries.0.into_iter().map(|(kind, block)| Some((self.literal(kind)?, block))).collect();
+        let choices = if let Expr::First(choices) = expr { choices } else { vec![expr] };
+        let key = |choice: Expr| if let Expr::Config(key) = choice { Some(key) } else { None };
+        let keys: Option<Vec<String>> = choices.into_iter().map(key).collect();
+        if keys.is_none() {
+            let message = format!("`{}` is no key of the config", text.value);
+            let mistake = Diagnostic::new("T0510", self.reader.place(text.raw), message);
+            self.reader.report(mistake.help("kinds of layers are listed by a key, such as `config.layer_types`"));
+        }
+        Some(Kinds { keys: keys?, are: are? })
     }
 
     fn block_by_name(&mut self, raw: Raw<'a>) -> Option<BlockId> {
@@ -184,4 +316,25 @@ impl<'a> Loader<'a> {
         }
         self.value(scope, value)
     }
+}
+
+/// What a graph says of the kinds of layers.
+#[derive(Default)]
+struct Kinds<'a> {
+    keys: Vec<String>,
+    are: Vec<(Literal, Raw<'a>)>,
+}
+
+/// The blocks each once, and the position among them of each one given.
+fn distinct(found: &[BlockId]) -> (Vec<BlockId>, Vec<usize>) {
+    let mut blocks: Vec<BlockId> = vec![];
+    let turn = |block: &BlockId| match blocks.iter().position(|known| known == block) {
+        Some(at) => at,
+        None => {
+            blocks.push(*block);
+            blocks.len() - 1
+        }
+    };
+    let turns = found.iter().map(turn).collect();
+    (blocks, turns)
 }

@@ -19,6 +19,17 @@ impl<'a> Loader<'a> {
         self.graph.serves = serves.into_iter().filter_map(|raw| self.reader.text(raw)).map(|text| text.value).collect();
     }
 
+    pub(super) fn texts(&mut self, raw: Option<Vec<Raw<'a>>>) -> Vec<String> {
+        raw.into_iter().flatten().filter_map(|raw| self.reader.text(raw)).map(|text| text.value).collect()
+    }
+
+    /// The longest sequence: an expression over the config and sizes.
+    pub(super) fn context(&mut self, raw: Raw<'a>) -> Option<Expr> {
+        let (text, expr) = self.expr(raw)?;
+        self.check_names(&text, &expr, &self.bound_dims());
+        Some(expr)
+    }
+
     pub(super) fn expects(&mut self, expects: Raw<'a>) {
         for (key, value) in self.reader.entries(expects) {
             let is_new = self.graph.expects.iter().all(|known| known.key != key.value);
@@ -41,11 +52,15 @@ impl<'a> Loader<'a> {
         }
     }
 
-    fn literal(&mut self, raw: Raw<'a>) -> Option<Literal> {
+    pub(super) fn literal(&mut self, raw: Raw<'a>) -> Option<Literal> {
         match raw.0 {
             "None" => Some(Literal::None),
             "true" => Some(Literal::Bool(true)),
             "false" => Some(Literal::Bool(false)),
+            text if text.starts_with('[') => {
+                let values: Vec<Raw<'a>> = self.reader.read(raw)?;
+                values.into_iter().map(|value| self.literal(value)).collect::<Option<_>>().map(Literal::List)
+            }
             text if text.starts_with('"') => self.reader.text(raw).map(|text| Literal::Text(text.value)),
             _ => self.reader.read(raw).map(Literal::Number),
         }
@@ -138,15 +153,18 @@ impl<'a> Loader<'a> {
         }
     }
 
-    fn expr(&mut self, raw: Raw<'a>) -> Option<(Text<'a>, Expr)> {
+    pub(super) fn expr(&mut self, raw: Raw<'a>) -> Option<(Text<'a>, Expr)> {
         let text = self.reader.text(raw)?;
         match Expr::parse(&text.value) {
-            Ok(expr) => Some((text, expr)),
+            Ok(mut expr) => {
+                self.renames.rename(&mut expr);
+                Some((text, expr))
+            }
             Err(error) => {
                 let piece = text.raw.get(error.offset..).unwrap_or(text.raw);
                 let first = piece.chars().next().map_or(0, char::len_utf8);
                 let place = self.reader.place(&piece[..first]);
-                let help = "sums, products, quotients and `??` over numbers, names and `config.key`";
+                let help = "sums, products, quotients, `sqrt(…)`, `ln(…)`, `floor(…)` and `??` over numbers, names and `config.key`";
                 self.reader.report(Diagnostic::new("T0107", place, error.message).help(help));
                 None
             }
@@ -182,9 +200,20 @@ impl<'a> Loader<'a> {
         Some(dim)
     }
 
+    /// A setting by name, where there is one.
+    pub(super) fn optional_param(&mut self, raw: Option<Raw<'a>>) -> Option<Option<ParamId>> {
+        raw.map_or(Some(None), |raw| self.param(raw).map(Some))
+    }
+
+    /// A size that does not change from step to step, where there is one.
+    pub(super) fn optional_dim(&mut self, raw: Option<Raw<'a>>) -> Option<Option<Dim>> {
+        raw.map_or(Some(None), |raw| self.bound_dim(raw).map(Some))
+    }
+
     /// A setting by name.
     pub(super) fn param(&mut self, raw: Raw<'a>) -> Option<ParamId> {
-        let text = self.reader.text(raw)?;
+        let mut text = self.reader.text(raw)?;
+        self.renames.rename_name(&mut text.value);
         let found = self.graph.params.values().position(|param| param.name == text.value);
         if found.is_none() {
             let place = self.reader.place(text.raw);

@@ -2,10 +2,11 @@
 
 use super::Loader;
 use super::body::Scope;
+use super::form::{SliceForm, StoredForm};
 use super::source::Raw;
 use crate::diag::{Diagnostic, Place};
 use crate::dim::Dim;
-use crate::graph::{Part, Piece, Weight, WeightRole};
+use crate::graph::{Part, Piece, Slice, Stored, Weight, WeightRole};
 use crate::ids::{ValueId, WeightId};
 use crate::infer::shape;
 
@@ -17,6 +18,7 @@ pub(super) struct Tensor {
     tied: Option<String>,
     /// How many experts have one.
     experts: Option<Dim>,
+    stored: Stored,
     place: Place,
 }
 
@@ -27,12 +29,6 @@ impl Tensor {
 
     pub(super) fn of_experts(self, experts: Dim) -> Self {
         Self { experts: Some(experts), ..self }
-    }
-
-    /// The bias beside a matrix.
-    pub(super) fn bias(&self) -> Self {
-        let stem = self.name.strip_suffix(".weight").unwrap_or(&self.name);
-        Self { name: format!("{stem}.bias"), role: WeightRole::Vector, tied: None, experts: None, place: self.place }
     }
 }
 
@@ -50,43 +46,96 @@ impl<'a> Loader<'a> {
 
     /// The tensor that a node of the scope calls by `raw`.
     pub(super) fn tensor_name(&mut self, scope: &Scope, raw: Raw<'a>, role: WeightRole) -> Option<Tensor> {
-        let (name, place) = self.weight_name(raw, role)?;
         let prefix = if scope.block.is_some() { format!("{}.", scope.weights) } else { String::new() };
-        Some(Tensor { name: format!("{prefix}{name}.weight"), role, tied: None, experts: None, place })
+        if raw.0.starts_with("Stored") {
+            let form: StoredForm<'a> = self.reader.read(raw)?;
+            let (name, place) = self.weight_name(form.tensor, role, true)?;
+            let slice = if let Some(rows) = form.rows { Some(self.slice(rows)?) } else { None };
+            let stored = Stored { transposed: form.transposed, slice, plus: form.plus };
+            return Some(Tensor { name: format!("{prefix}{name}"), role, tied: None, experts: None, stored, place });
+        }
+        let (name, place) = self.weight_name(raw, role, false)?;
+        let stored = Stored::default();
+        Some(Tensor { name: format!("{prefix}{name}.weight"), role, tied: None, experts: None, stored, place })
+    }
+
+    fn slice(&mut self, raw: Raw<'a>) -> Option<Slice> {
+        let SliceForm { of, from, take, every } = self.reader.read(raw)?;
+        let (of, from) = (self.bound_dim(of), self.bound_dim(from));
+        let (take, every) = (self.optional_dim(take), self.optional_dim(every));
+        let (of, from, take, every) = (of?, from?, take?, every?);
+        if take.is_some() != every.is_some() {
+            let mistake = Diagnostic::new("T0406", self.reader.place(raw.0), "`take` and `every` belong together");
+            let help = "give both, for so many rows out of each so many, or neither, for one stretch";
+            self.reader.report(mistake.help(help));
+            return None;
+        }
+        Some(Slice { of, from, stride: take.zip(every) })
+    }
+
+    /// What a node says about its bias: `true` for the one beside its weight, or where it is stored.
+    pub(super) fn bias(
+        &mut self,
+        scope: &Scope,
+        raw: Option<Raw<'a>>,
+        weight: &Tensor,
+        role: WeightRole,
+    ) -> Option<Option<Tensor>> {
+        match raw.map(|raw| raw.0) {
+            None | Some("false") => Some(None),
+            Some("true") => self.bias_beside(weight, role).map(Some),
+            Some(_) => self.tensor_name(scope, raw?, role).map(Some),
+        }
+    }
+
+    /// The bias beside a weight, stored as that is.
+    fn bias_beside(&mut self, weight: &Tensor, role: WeightRole) -> Option<Tensor> {
+        let Some(stem) = weight.name.strip_suffix(".weight") else {
+            let message = format!("`{}` has no `.weight` at its end that a bias could have `.bias` for", weight.name);
+            let mistake = Diagnostic::new("T0405", weight.place, message);
+            self.reader.report(mistake.help("write `bias: Stored(tensor: …)` with the bias's own name"));
+            return None;
+        };
+        let stored = Stored { slice: weight.stored.slice.clone(), ..Stored::default() };
+        let name = format!("{stem}.bias");
+        Some(Tensor { name, role, tied: None, experts: weight.experts.clone(), stored, place: weight.place })
     }
 
     /// The full name of the tensor that a weight is tied to.
     pub(super) fn tie(&mut self, raw: Raw<'a>) -> Option<String> {
-        let (name, place) = self.weight_name(raw, WeightRole::Table)?;
+        let (name, place) = self.weight_name(raw, WeightRole::Table, false)?;
         let tensor = format!("{name}.weight");
         self.ties.push((tensor.clone(), place));
         Some(tensor)
     }
 
-    fn weight_name(&mut self, raw: Raw<'a>, role: WeightRole) -> Option<(String, Place)> {
+    /// The name as the graph has it: of an exact one all, of another what stands before `.weight`.
+    fn weight_name(&mut self, raw: Raw<'a>, role: WeightRole, is_exact: bool) -> Option<(String, Place)> {
         let text = self.reader.text(raw)?;
         let place = self.reader.place(text.raw);
-        let name =
-            if role == WeightRole::Experts { text.value.replacen("{expert}", "", 1) } else { text.value.clone() };
-        let is_name = !name.is_empty() && !name.contains(['{', '}', ' ']) && !name.ends_with(".weight");
-        let lacks_expert = role == WeightRole::Experts && name == text.value;
-        if !is_name || lacks_expert {
+        let of_experts = matches!(role, WeightRole::Experts | WeightRole::ExpertVectors);
+        let name = if of_experts { text.value.replacen("{expert}", "", 1) } else { text.value.clone() };
+        let is_name = !name.is_empty() && !name.contains(['{', '}', ' ']) && (is_exact || !name.ends_with(".weight"));
+        if !is_name {
             let mistake = Diagnostic::new("T0405", place, format!("`{}` is not the name of a weight", text.value));
-            self.reader.report(mistake.help(if lacks_expert {
-                "put `{expert}` where the number of the expert goes: `mlp.experts.{expert}.up_proj`"
+            self.reader.report(mistake.help(if is_exact {
+                "write the tensor's whole name; in a block, what stands after the block's `weights`"
             } else {
                 "write what stands before `.weight`; in a block, after the block's `weights`"
             }));
         }
-        (is_name && !lacks_expert).then_some((text.value, place))
+        is_name.then_some((text.value, place))
     }
 
     /// Enters the weight, or finds it where another node has named it.
     pub(super) fn weight(&mut self, scope: &Scope, tensor: Tensor, rows: Dim, columns: Dim) -> Option<WeightId> {
-        let Tensor { name, role, tied, experts, place } = tensor;
-        let known =
-            self.graph.weights.iter().find(|(_, weight)| weight.role == role && weight.pieces[0].tensor == name);
-        let piece = Piece { tensor: name, tied, rows, columns: columns.clone() };
+        let Tensor { name, role, tied, experts, stored, place } = tensor;
+        let is_known = |weight: &Weight| {
+            let first = &weight.pieces[0];
+            weight.role == role && weight.block == scope.block && first.tensor == name && first.stored == stored
+        };
+        let known = self.graph.weights.iter().find(|(_, weight)| is_known(weight));
+        let piece = Piece { tensor: name.clone(), tied, rows, columns: columns.clone(), stored: stored.clone() };
         let Some((id, known)) = known else {
             return Some(self.graph.weights.push(Weight {
                 part: Part::Whole,
@@ -116,10 +165,17 @@ impl<'a> Loader<'a> {
         None
     }
 
-    /// Enters a vector as wide as the rows of `x`.
-    pub(super) fn vector_like(&mut self, scope: &Scope, tensor: Tensor, x: ValueId) -> Option<WeightId> {
-        let columns = self.columns_of(x)?;
-        self.weight(scope, tensor, Dim::constant(1), columns)
+    /// Enters a vector as wide as what is normalised: a group, or the rows of `x`.
+    pub(super) fn norm_vector(
+        &mut self,
+        scope: &Scope,
+        tensor: Option<Tensor>,
+        x: ValueId,
+        group: Option<&Dim>,
+    ) -> Option<Option<WeightId>> {
+        let Some(tensor) = tensor else { return Some(None) };
+        let columns = if let Some(group) = group { group.clone() } else { self.columns_of(x)? };
+        self.weight(scope, tensor, Dim::constant(1), columns).map(Some)
     }
 
     /// The columns of a value. Where it has none, its reader's mistake is reported and nothing more to say here.

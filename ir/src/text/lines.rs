@@ -168,6 +168,26 @@ impl<'c, 'a> Args<'c, 'a> {
         self.call.fields.iter().any(|(name, _)| *name == field)
     }
 
+    /// What `read` reads of the field, where there is one.
+    pub(super) fn optional<T>(
+        &self,
+        field: &str,
+        read: impl Fn(&Self, &str) -> Result<T, Diagnostic>,
+    ) -> Result<Option<T>, Diagnostic> {
+        if self.has(field) { read(self, field).map(Some) } else { Ok(None) }
+    }
+
+    /// The items of a list.
+    pub(super) fn list<T>(
+        &self,
+        field: &str,
+        read: impl FnMut(&mut Cursor<'a>) -> Result<T, Diagnostic>,
+    ) -> Result<Vec<T>, Diagnostic> {
+        let mut cursor = self.field(field)?;
+        let items = cursor.list(read)?;
+        cursor.end().map(|()| items)
+    }
+
     pub(super) fn value(&self, field: &str) -> Result<ValueId, Diagnostic> {
         let values = &self.names.graph.values;
         self.look_up(field, "value", |word| self.names.find_value(word).filter(|id| values.get(*id).is_some()))

@@ -53,6 +53,8 @@ mod op;
 mod print;
 mod resolve;
 mod schedule;
+mod settings;
+mod stored;
 
 pub use print::print;
 pub use resolve::parse;

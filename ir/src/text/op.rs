@@ -2,54 +2,73 @@
 
 use super::lines::{Args, Call};
 use super::names::Names;
+use super::settings::{
+    Fields, parse_function, parse_mask, parse_pairs, parse_pattern, parse_scaling, parse_score, parse_scoring,
+    parse_switch, print_function, print_pairs, print_pattern, print_scaling, print_score, print_switch,
+};
 use crate::diag::Diagnostic;
-use crate::ids::CacheId;
-use crate::op::{Activation, Mask, Op, RopeScaling, Scoring};
+use crate::dim::Dim;
+use crate::ids::{CacheId, ParamId, WeightId};
+use crate::op::{Mask, Op, Score};
 
 /// The operator as the body of `names` writes it.
 pub(super) fn print(op: &Op, names: Names<'_>) -> String {
-    let fields: Vec<(&str, String)> = match op {
+    let fields: Fields = match op {
         Op::Embed { ids, weight } => vec![("ids", names.value(*ids)), ("weight", weight.to_string())],
-        Op::RmsNorm { x, weight, eps } => {
-            vec![("x", names.value(*x)), ("weight", weight.to_string()), ("eps", names.param(*eps))]
+        Op::RmsNorm { x, weight, eps, group } => {
+            let norm = print_norm((*weight, None), *eps, group.as_ref(), names);
+            [("x", names.value(*x))].into_iter().chain(norm).collect()
+        }
+        Op::LayerNorm { x, weight, bias, eps, group } => {
+            let norm = print_norm((*weight, *bias), *eps, group.as_ref(), names);
+            [("x", names.value(*x))].into_iter().chain(norm).collect()
         }
         Op::Linear { x, weight, bias } => {
-            let bias = bias.map(|bias| ("bias", bias.to_string()));
-            [("x", names.value(*x)), ("weight", weight.to_string())].into_iter().chain(bias).collect()
+            let matrix = [("x", names.value(*x)), ("weight", weight.to_string())];
+            matrix.into_iter().chain(print_bias(*bias)).collect()
         }
-        Op::Rope { x, pos, head, theta, scaling } => {
-            let scaling = scaling.map(|scaling| ("scaling", print_scaling(scaling, names)));
+        Op::Rope { x, pos, head, theta, rotary, pairs, scaling } => {
             let positions = [("x", names.value(*x)), ("pos", names.value(*pos))];
             let settings = [("head", head.to_string()), ("theta", names.param(*theta))];
-            positions.into_iter().chain(settings).chain(scaling).collect()
+            let rotary = rotary.as_ref().map(|rotary| ("rotary", rotary.to_string()));
+            let scaling = scaling.map(|scaling| ("scaling", print_scaling(scaling, names)));
+            positions.into_iter().chain(settings).chain(rotary).chain(print_pairs(*pairs)).chain(scaling).collect()
         }
-        Op::Attention { q, k, v, cache, mask } => {
+        Op::Attention { q, k, v, cache, mask, score } => {
             let kv = [("k", names.value(*k)), ("v", names.value(*v))];
-            [("q", names.value(*q))].into_iter().chain(kv).chain(print_kept(*cache, *mask, names)).collect()
+            [("q", names.value(*q))].into_iter().chain(kv).chain(print_kept(*cache, *mask, *score, names)).collect()
         }
         Op::Add { a, b } => vec![("a", names.value(*a)), ("b", names.value(*b))],
-        Op::GatedMul { gate, up, by } => {
-            vec![("gate", names.value(*gate)), ("up", names.value(*up)), ("by", format!("{by:?}"))]
+        Op::GatedMul { gate, up, by, limit, shift } => {
+            let operands = [("gate", names.value(*gate)), ("up", names.value(*up))];
+            let limit = limit.map(|limit| ("limit", names.param(limit)));
+            let shift = shift.map(|shift| ("shift", names.param(shift)));
+            let by = [("by", print_function(*by, names))];
+            operands.into_iter().chain(by).chain(limit).chain(shift).collect()
         }
-        Op::Route { x, top_k, scoring, renormalize } => {
-            let settings = [("scoring", format!("{scoring:?}")), ("renormalize", renormalize.to_string())];
-            [("x", names.value(*x)), ("top_k", top_k.to_string())].into_iter().chain(settings).collect()
+        Op::Apply { x, by } => vec![("x", names.value(*x)), ("by", print_function(*by, names))],
+        Op::Route { x, top_k, scoring, renormalize, bias } => {
+            let settings = [("scoring", format!("{scoring:?}")), ("renormalize", print_switch(*renormalize, names))];
+            let operands = [("x", names.value(*x)), ("top_k", top_k.to_string())];
+            operands.into_iter().chain(settings).chain(print_bias(*bias)).collect()
         }
-        Op::ExpertLinear { x, experts, weight } => {
-            vec![("x", names.value(*x)), ("experts", names.value(*experts)), ("weight", weight.to_string())]
+        Op::ExpertLinear { x, experts, weight, bias } => {
+            let operands = [("x", names.value(*x)), ("experts", names.value(*experts))];
+            operands.into_iter().chain([("weight", weight.to_string())]).chain(print_bias(*bias)).collect()
         }
         Op::Combine { x, shares } => vec![("x", names.value(*x)), ("shares", names.value(*shares))],
         Op::Rows { x, at } => vec![("x", names.value(*x)), ("at", names.value(*at))],
-        Op::Repeat { blocks, times, with } => {
-            let blocks: Vec<_> = blocks.iter().map(|&block| names.block(block)).collect();
-            let blocks = format!("[{}]", blocks.join(", "));
-            vec![("blocks", blocks), ("times", times.to_string()), ("with", names.value(*with))]
+        Op::Repeat { blocks, pattern, times, with } => {
+            let texts: Vec<_> = blocks.iter().map(|&block| names.block(block)).collect();
+            let texts = [("blocks", format!("[{}]", texts.join(", ")))];
+            let layers = [("times", times.to_string()), ("with", names.value(*with))];
+            texts.into_iter().chain(layers).chain(print_pattern(pattern, blocks.len())).collect()
         }
         Op::KvWrite { k, v, cache } => {
             vec![("k", names.value(*k)), ("v", names.value(*v)), ("cache", names.cache(*cache))]
         }
-        Op::DecodeAttention { q, cache, mask } | Op::PrefillAttention { q, cache, mask } => {
-            [("q", names.value(*q))].into_iter().chain(print_kept(*cache, *mask, names)).collect()
+        Op::DecodeAttention { q, cache, mask, score } | Op::PrefillAttention { q, cache, mask, score } => {
+            [("q", names.value(*q))].into_iter().chain(print_kept(*cache, *mask, *score, names)).collect()
         }
         Op::Columns { x, from, width } => {
             vec![("x", names.value(*x)), ("from", from.to_string()), ("width", width.to_string())]
@@ -65,25 +84,27 @@ pub(super) fn print(op: &Op, names: Names<'_>) -> String {
     call(op.name(), &fields)
 }
 
-fn print_kept(cache: CacheId, mask: Mask, names: Names<'_>) -> [(&'static str, String); 2] {
-    [("cache", names.cache(cache)), ("mask", format!("{mask:?}"))]
+fn print_kept(cache: CacheId, mask: Mask, score: Score, names: Names<'_>) -> Fields {
+    let kept = [("cache", names.cache(cache)), ("mask", format!("{mask:?}"))];
+    kept.into_iter().chain(print_score(score, names)).collect()
 }
 
-fn print_scaling(scaling: RopeScaling, names: Names<'_>) -> String {
-    match scaling {
-        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
-            let fields = [
-                ("factor", names.param(factor)),
-                ("low_freq_factor", names.param(low_freq_factor)),
-                ("high_freq_factor", names.param(high_freq_factor)),
-                ("original_context", names.param(original_context)),
-            ];
-            call("Llama3", &fields)
-        }
-    }
+fn print_norm(
+    (weight, bias): (Option<WeightId>, Option<WeightId>),
+    eps: ParamId,
+    group: Option<&Dim>,
+    names: Names<'_>,
+) -> Fields {
+    let weight = weight.map(|weight| ("weight", weight.to_string()));
+    let group = group.map(|group| ("group", group.to_string()));
+    weight.into_iter().chain(print_bias(bias)).chain([("eps", names.param(eps))]).chain(group).collect()
 }
 
-fn call(name: &str, fields: &[(&str, String)]) -> String {
+fn print_bias(bias: Option<WeightId>) -> Option<(&'static str, String)> {
+    bias.map(|bias| ("bias", bias.to_string()))
+}
+
+pub(super) fn call(name: &str, fields: &[(&str, String)]) -> String {
     let fields: Vec<_> = fields.iter().map(|(field, value)| format!("{field}: {value}")).collect();
     format!("{name}({})", fields.join(", "))
 }
@@ -98,44 +119,62 @@ pub(super) fn parse(call: &Call<'_>, names: Names<'_>) -> Result<Op, Diagnostic>
 fn parse_fields(args: &Args<'_, '_>) -> Result<Op, Diagnostic> {
     match args.call.name {
         "Embed" => Ok(Op::Embed { ids: args.value("ids")?, weight: args.weight("weight")? }),
-        "RmsNorm" => Ok(Op::RmsNorm { x: args.value("x")?, weight: args.weight("weight")?, eps: args.param("eps")? }),
+        "RmsNorm" => {
+            let (x, weight) = (args.value("x")?, args.optional("weight", Args::weight)?);
+            Ok(Op::RmsNorm { x, weight, eps: args.param("eps")?, group: args.optional("group", Args::dim)? })
+        }
+        "LayerNorm" => {
+            let (x, weight) = (args.value("x")?, args.optional("weight", Args::weight)?);
+            let (bias, group) = (args.optional("bias", Args::weight)?, args.optional("group", Args::dim)?);
+            Ok(Op::LayerNorm { x, weight, bias, eps: args.param("eps")?, group })
+        }
         "Linear" => {
-            let bias = if args.has("bias") { Some(args.weight("bias")?) } else { None };
+            let bias = args.optional("bias", Args::weight)?;
             Ok(Op::Linear { x: args.value("x")?, weight: args.weight("weight")?, bias })
         }
         "Rope" => {
-            let scaling = if args.has("scaling") { Some(parse_scaling(args)?) } else { None };
             let (x, pos) = (args.value("x")?, args.value("pos")?);
-            Ok(Op::Rope { x, pos, head: args.dim("head")?, theta: args.param("theta")?, scaling })
+            let (head, theta) = (args.dim("head")?, args.param("theta")?);
+            let (rotary, pairs) = (args.optional("rotary", Args::dim)?, parse_pairs(args)?);
+            Ok(Op::Rope { x, pos, head, theta, rotary, pairs, scaling: parse_scaling(args)? })
         }
         "Attention" => {
             let (q, k, v) = (args.value("q")?, args.value("k")?, args.value("v")?);
-            Ok(Op::Attention { q, k, v, cache: args.cache("cache")?, mask: parse_mask(args)? })
+            let (cache, mask, score) = parse_kept(args)?;
+            Ok(Op::Attention { q, k, v, cache, mask, score })
         }
         "Add" => Ok(Op::Add { a: args.value("a")?, b: args.value("b")? }),
         "GatedMul" => {
-            let (gate, up) = (args.value("gate")?, args.value("up")?);
-            Ok(Op::GatedMul { gate, up, by: parse_activation(args)? })
+            let (gate, up, by) = (args.value("gate")?, args.value("up")?, parse_function(args)?);
+            let (limit, shift) = (args.optional("limit", Args::param)?, args.optional("shift", Args::param)?);
+            Ok(Op::GatedMul { gate, up, by, limit, shift })
         }
+        "Apply" => Ok(Op::Apply { x: args.value("x")?, by: parse_function(args)? }),
         "Route" => {
-            let (x, top_k, renormalize) = (args.value("x")?, args.dim("top_k")?, args.word("renormalize")? == "true");
-            Ok(Op::Route { x, top_k, scoring: parse_scoring(args)?, renormalize })
+            let (x, top_k, scoring) = (args.value("x")?, args.dim("top_k")?, parse_scoring(args)?);
+            let (renormalize, bias) = (parse_switch(args, "renormalize")?, args.optional("bias", Args::weight)?);
+            Ok(Op::Route { x, top_k, scoring, renormalize, bias })
         }
         "ExpertLinear" => {
             let (x, experts) = (args.value("x")?, args.value("experts")?);
-            Ok(Op::ExpertLinear { x, experts, weight: args.weight("weight")? })
+            let bias = args.optional("bias", Args::weight)?;
+            Ok(Op::ExpertLinear { x, experts, weight: args.weight("weight")?, bias })
         }
         "Combine" => Ok(Op::Combine { x: args.value("x")?, shares: args.value("shares")? }),
         "Rows" => Ok(Op::Rows { x: args.value("x")?, at: args.value("at")? }),
         "Repeat" => {
-            Ok(Op::Repeat { blocks: args.blocks("blocks")?, times: args.dim("times")?, with: args.value("with")? })
+            let (blocks, times, with) = (args.blocks("blocks")?, args.dim("times")?, args.value("with")?);
+            let pattern = parse_pattern(args, blocks.len())?;
+            Ok(Op::Repeat { blocks, pattern, times, with })
         }
         "KvWrite" => Ok(Op::KvWrite { k: args.value("k")?, v: args.value("v")?, cache: args.cache("cache")? }),
         "DecodeAttention" => {
-            Ok(Op::DecodeAttention { q: args.value("q")?, cache: args.cache("cache")?, mask: parse_mask(args)? })
+            let (cache, mask, score) = parse_kept(args)?;
+            Ok(Op::DecodeAttention { q: args.value("q")?, cache, mask, score })
         }
         "PrefillAttention" => {
-            Ok(Op::PrefillAttention { q: args.value("q")?, cache: args.cache("cache")?, mask: parse_mask(args)? })
+            let (cache, mask, score) = parse_kept(args)?;
+            Ok(Op::PrefillAttention { q: args.value("q")?, cache, mask, score })
         }
         "Columns" => Ok(Op::Columns { x: args.value("x")?, from: args.dim("from")?, width: args.dim("width")? }),
         "AddRmsNorm" => {
@@ -148,41 +187,6 @@ fn parse_fields(args: &Args<'_, '_>) -> Result<Op, Diagnostic> {
     }
 }
 
-fn parse_mask(args: &Args<'_, '_>) -> Result<Mask, Diagnostic> {
-    match args.word("mask")? {
-        "Causal" => Ok(Mask::Causal),
-        other => Err(args.unknown("mask", other)),
-    }
-}
-
-fn parse_scoring(args: &Args<'_, '_>) -> Result<Scoring, Diagnostic> {
-    match args.word("scoring")? {
-        "Softmax" => Ok(Scoring::Softmax),
-        "Sigmoid" => Ok(Scoring::Sigmoid),
-        other => Err(args.unknown("scoring", other)),
-    }
-}
-
-fn parse_activation(args: &Args<'_, '_>) -> Result<Activation, Diagnostic> {
-    match args.word("by")? {
-        "Silu" => Ok(Activation::Silu),
-        "Gelu" => Ok(Activation::Gelu),
-        "GeluTanh" => Ok(Activation::GeluTanh),
-        other => Err(args.unknown("activation", other)),
-    }
-}
-
-fn parse_scaling(args: &Args<'_, '_>) -> Result<RopeScaling, Diagnostic> {
-    let call = args.call("scaling")?;
-    let inner = args.inside(&call);
-    let scaling = match call.name {
-        "Llama3" => RopeScaling::Llama3 {
-            factor: inner.param("factor")?,
-            low_freq_factor: inner.param("low_freq_factor")?,
-            high_freq_factor: inner.param("high_freq_factor")?,
-            original_context: inner.param("original_context")?,
-        },
-        other => return Err(inner.unknown("scaling", other)),
-    };
-    inner.end().map(|()| scaling)
+fn parse_kept(args: &Args<'_, '_>) -> Result<(CacheId, Mask, Score), Diagnostic> {
+    Ok((args.cache("cache")?, parse_mask(args)?, parse_score(args)?))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::names::{Names, word};
-use super::{op, schedule};
+use super::{op, schedule, stored};
 use crate::graph::{Graph, Literal, Node, Part, Point, Range, Stage, Value, Weight};
 use crate::ids::{BlockId, Id, StreamId, ValueId};
 use crate::infer::shape;
@@ -43,6 +43,11 @@ impl<'g> Printer<'g> {
         for architecture in &graph.serves {
             self.line(&format!("serves {architecture:?}"));
         }
+        for (word, texts) in [("prefix", &graph.prefixes), ("ignore", &graph.ignores)] {
+            for text in texts {
+                self.line(&format!("{word} {text:?}"));
+            }
+        }
         for expectation in &graph.expects {
             let one_of: Vec<_> = expectation.one_of.iter().map(literal).collect();
             self.line(&format!("expect {:?} = [{}]", expectation.key, one_of.join(", ")));
@@ -52,6 +57,9 @@ impl<'g> Printer<'g> {
         }
         for param in graph.params.values() {
             self.line(&format!("param {} = {}", word(&param.name), param.value));
+        }
+        if let Some(context) = &graph.context {
+            self.line(&format!("context = {context}"));
         }
     }
 
@@ -178,7 +186,7 @@ fn weight(weight: &Weight, names: Names<'_>) -> String {
         let tied = piece.tied.as_ref().map_or_else(String::new, |tied| format!(" or {tied:?}"));
         let has_own = piece.columns != weight.columns;
         let own = if has_own { format!(", {}", piece.columns) } else { String::new() };
-        format!("{:?}[{}{own}]{tied}", piece.tensor, piece.rows)
+        format!("{:?}[{}{own}]{tied}{}", piece.tensor, piece.rows, stored::print(&piece.stored))
     });
     let pieces: Vec<_> = pieces.collect();
     let part = match weight.part {
@@ -198,12 +206,13 @@ fn point(point: &Point) -> String {
     }
 }
 
-fn literal(literal: &Literal) -> String {
+pub(super) fn literal(literal: &Literal) -> String {
     match literal {
         Literal::None => "None".to_owned(),
         Literal::Bool(value) => value.to_string(),
         Literal::Number(value) => value.to_string(),
         Literal::Text(value) => format!("{value:?}"),
+        Literal::List(values) => format!("[{}]", values.iter().map(self::literal).collect::<Vec<_>>().join(", ")),
     }
 }
 

@@ -6,7 +6,7 @@ use super::cursor::{Cursor, Statement, statements};
 use super::lines::{NodeLine, Output, block, id, named, tensor};
 use super::names::Names;
 use super::print::stage_word;
-use super::{op, schedule};
+use super::{op, schedule, stored};
 use crate::diag::{Diagnostic, Place};
 use crate::dim::Dim;
 use crate::graph::{
@@ -75,6 +75,12 @@ impl<'a> GraphReader<'a> {
                 self.graph.stage = stage(&mut cursor)?;
             }
             "serves" => self.graph.serves.push(cursor.string()?),
+            "prefix" => self.graph.prefixes.push(cursor.string()?),
+            "ignore" => self.graph.ignores.push(cursor.string()?),
+            "context" => {
+                cursor.expect("=")?;
+                self.graph.context = Some(cursor.expr()?);
+            }
             "expect" => {
                 let key = cursor.string()?;
                 cursor.expect("=")?;
@@ -299,7 +305,10 @@ fn definition(cursor: &mut Cursor<'_>) -> Result<Definition, Diagnostic> {
     Ok(Definition { name, value: cursor.expr()?, place })
 }
 
-fn literal(cursor: &mut Cursor<'_>) -> Result<Literal, Diagnostic> {
+pub(super) fn literal(cursor: &mut Cursor<'_>) -> Result<Literal, Diagnostic> {
+    if cursor.next_is_list() {
+        return cursor.list(literal).map(Literal::List);
+    }
     if cursor.next_is_quote() {
         return cursor.string().map(Literal::Text);
     }
@@ -344,7 +353,8 @@ fn stream(cursor: &mut Cursor<'_>) -> Result<Stream, Diagnostic> {
 }
 
 fn role(cursor: &mut Cursor<'_>) -> Result<WeightRole, Diagnostic> {
-    let roles = [WeightRole::Matrix, WeightRole::Experts, WeightRole::Table, WeightRole::Vector];
+    let roles =
+        [WeightRole::Matrix, WeightRole::Experts, WeightRole::Table, WeightRole::Vector, WeightRole::ExpertVectors];
     named(cursor, "role", |word| roles.into_iter().find(|role| format!("{role:?}") == word))
 }
 
@@ -382,5 +392,5 @@ fn piece(cursor: &mut Cursor<'_>, columns: &Dim) -> Result<Piece, Diagnostic> {
     let columns = own.unwrap_or_else(|| columns.clone());
     let is_tied = cursor.peek() == "or";
     let tied = if is_tied { cursor.keyword("or").and_then(|()| cursor.string()).map(Some)? } else { None };
-    Ok(Piece { tensor, tied, rows, columns })
+    Ok(Piece { tensor, tied, rows, columns, stored: stored::parse(cursor)? })
 }

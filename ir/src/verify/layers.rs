@@ -106,11 +106,13 @@ fn is_made_by_a_pass(op: &Op) -> bool {
     match op {
         Op::Embed { .. }
         | Op::RmsNorm { .. }
+        | Op::LayerNorm { .. }
         | Op::Linear { .. }
         | Op::Rope { .. }
         | Op::Attention { .. }
         | Op::Add { .. }
         | Op::GatedMul { .. }
+        | Op::Apply { .. }
         | Op::Route { .. }
         | Op::ExpertLinear { .. }
         | Op::Combine { .. }

@@ -1,7 +1,7 @@
 //! Proves that a launch schedule is free of races, or says which two launches race and what would order them.
 //!
 //! Written independently of the passes, from the meaning of the schedule alone: the host's program is unrolled for two
-//! consecutive steps and for every small number of layers ([`Order`]), each launch gets a vector clock, and every pair
+//! consecutive steps and for every small number and order of layers ([`Order`]), each launch gets a vector clock, and every pair
 //! of launches that touch the same rows and columns of a buffer, or the same layer of a cache, must have a
 //! happens-before path between them. Before `memory` has given values their buffers, every value is taken to have a
 //! place of its own, reused by each layer and each step.
@@ -29,6 +29,7 @@ use std::collections::BTreeSet;
 
 use crate::diag::Diagnostic;
 use crate::graph::Graph;
+use crate::op::layer_orders;
 use crate::schedule::{Schedule, Section, Step};
 
 mod access;
@@ -49,7 +50,7 @@ pub fn hazards(graph: &Graph) -> Vec<Diagnostic> {
         return unsound;
     }
     let mut seen = BTreeSet::new();
-    let mistakes = layer_counts(schedule).flat_map(|num_layers| check::mistakes(graph, num_layers));
+    let mistakes = orders(schedule).into_iter().flat_map(|order| check::mistakes(graph, &order));
     let new = mistakes.filter(|mistake| seen.insert((mistake.diagnostic.code, mistake.texts)));
     new.map(|mistake| mistake.diagnostic).chain(soundness::unused_records(schedule)).collect()
 }
@@ -97,23 +98,14 @@ fn texts_mut(schedule: &mut Schedule) -> impl Iterator<Item = &mut Vec<Step>> {
     })
 }
 
-/// Numbers of layers that show every neighbourhood of layers a larger number has: two periods of the longest pattern
-/// and at least three layers, each way in which the last period can be incomplete, and then the smaller ones.
-fn layer_counts(schedule: &Schedule) -> impl Iterator<Item = usize> + use<> {
-    let steady = steady_layers(schedule);
-    (steady..steady + period(schedule)).chain(1..steady)
-}
-
-/// Layers after which the pattern has come round at least twice.
-fn steady_layers(schedule: &Schedule) -> usize {
-    (2 * period(schedule)).max(3)
-}
-
-/// How many texts the longest pattern has.
-fn period(schedule: &Schedule) -> usize {
-    let periods = schedule.sections.iter().map(|section| match section {
+/// Orders of layers that show every neighbourhood of layers that there can be, the longest first: a config may say which
+/// layer has which text.
+fn orders(schedule: &Schedule) -> Vec<Vec<usize>> {
+    let texts = schedule.sections.iter().map(|section| match section {
         Section::Once(_) => 1,
         Section::Repeat { blocks, .. } => blocks.len(),
     });
-    periods.max().unwrap_or(1).max(1)
+    let mut orders = layer_orders(texts.max().unwrap_or(1).max(1));
+    orders.reverse();
+    orders
 }

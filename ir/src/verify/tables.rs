@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::diag::{Diagnostic, Place};
 use crate::graph::{Graph, Node};
 use crate::ids::{Id, Table};
-use crate::op::{Effect, Op, RopeScaling};
+use crate::op::{Effect, Op};
 use crate::schedule::{Launch, Section, Step};
 
 pub(super) fn mistakes(graph: &Graph) -> Vec<Diagnostic> {
@@ -66,7 +66,7 @@ impl Check<'_> {
             | Effect::ReadRowsUpTo(cache)
             | Effect::Both(cache) => self.known(&graph.caches, cache, name, place),
         }
-        params(op).into_iter().for_each(|param| self.known(&graph.params, param, name, place));
+        op.params().into_iter().for_each(|param| self.known(&graph.params, param, name, place));
         blocks(op).iter().for_each(|&block| self.known(&graph.blocks, block, name, place));
     }
 
@@ -134,35 +134,6 @@ pub(super) fn steps(sections: &[Section]) -> impl Iterator<Item = (Option<crate:
         };
         texts.into_iter().flat_map(|(block, steps)| steps.iter().map(move |step| (block, step)))
     })
-}
-
-fn params(op: &Op) -> Vec<crate::ids::ParamId> {
-    match *op {
-        Op::RmsNorm { eps, .. } | Op::AddRmsNorm { eps, .. } => vec![eps],
-        Op::Rope { theta, scaling, .. } => {
-            let scaling =
-                scaling.map(|RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context }| {
-                    [factor, low_freq_factor, high_freq_factor, original_context]
-                });
-            [theta].into_iter().chain(scaling.into_iter().flatten()).collect()
-        }
-        Op::Embed { .. }
-        | Op::Linear { .. }
-        | Op::Attention { .. }
-        | Op::Add { .. }
-        | Op::GatedMul { .. }
-        | Op::Route { .. }
-        | Op::ExpertLinear { .. }
-        | Op::Combine { .. }
-        | Op::Rows { .. }
-        | Op::Repeat { .. }
-        | Op::KvWrite { .. }
-        | Op::DecodeAttention { .. }
-        | Op::PrefillAttention { .. }
-        | Op::Columns { .. }
-        | Op::AllReduce { .. }
-        | Op::AllGather { .. } => vec![],
-    }
 }
 
 fn blocks(op: &Op) -> &[crate::ids::BlockId] {

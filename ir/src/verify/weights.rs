@@ -19,7 +19,8 @@ fn uncounted(weight: &Weight) -> Option<Diagnostic> {
     let counts = weight.experts.is_some();
     let message =
         format!("the weight, {:?}, {} experts", weight.role, if counts { "counts" } else { "does not count its" });
-    (counts != (weight.role == WeightRole::Experts)).then(|| Diagnostic::new("T2016", weight.place, message))
+    (counts != matches!(weight.role, WeightRole::Experts | WeightRole::ExpertVectors))
+        .then(|| Diagnostic::new("T2016", weight.place, message))
 }
 
 fn misrouted(graph: &Graph, nodes: &[Node], node: &Node) -> Option<Diagnostic> {
@@ -35,7 +36,7 @@ fn not_made_up(weight: &Weight) -> Option<Diagnostic> {
         WeightRole::Matrix | WeightRole::Experts | WeightRole::Table => {
             weight.pieces.iter().find(|piece| piece.columns != weight.columns)
         }
-        WeightRole::Vector => {
+        WeightRole::Vector | WeightRole::ExpertVectors => {
             let sum = weight.pieces.iter().fold(Dim::default(), |sum, piece| sum.plus(&piece.columns));
             let has_rows = |piece: &&Piece| piece.rows != Dim::constant(1);
             weight.pieces.iter().find(has_rows).or(weight.pieces.last().filter(|_| sum != weight.columns))

@@ -3,7 +3,7 @@
 use trefoil_ir::diag::{Diagnostic, render_all};
 use trefoil_ir::graph::Graph;
 use trefoil_ir::ids::{BlockId, CacheId, Id, ParamId, StreamId, ValueId, WeightId};
-use trefoil_ir::op::{Mask, Op};
+use trefoil_ir::op::{Mask, Op, Pattern, Score};
 use trefoil_ir::schedule::{Section, Step};
 use trefoil_ir::{text, verify};
 
@@ -46,9 +46,14 @@ fn ids_that_no_table_has_are_found_before_anything_looks_them_up() {
         Op::Add { a: value, b: value },
         Op::Embed { ids: ValueId::new(0), weight },
         Op::KvWrite { k: ValueId::new(3), v: ValueId::new(3), cache },
-        Op::DecodeAttention { q: ValueId::new(3), cache, mask: Mask::Causal },
-        Op::RmsNorm { x: ValueId::new(3), weight: WeightId::new(0), eps: ParamId::new(99) },
-        Op::Repeat { blocks: vec![BlockId::new(99)], times: Default::default(), with: ValueId::new(3) },
+        Op::DecodeAttention { q: ValueId::new(3), cache, mask: Mask::Causal, score: Score::default() },
+        Op::RmsNorm { x: ValueId::new(3), weight: Some(WeightId::new(0)), eps: ParamId::new(99), group: None },
+        Op::Repeat {
+            blocks: vec![BlockId::new(99)],
+            pattern: Pattern::in_turn(1),
+            times: Default::default(),
+            with: ValueId::new(3),
+        },
     ];
     for op in ops {
         let mut graph = legal();

@@ -68,7 +68,7 @@ impl Table<'_> {
 
     fn of_node(&self, block: Option<BlockId>, node: &Node) -> Operator {
         let own = self.part.load(&node.op, self.mix, 0..self.mix.tokens());
-        let launches = self.part.bound.num_layers(self.part.graph, block);
+        let launches = self.part.bound.num_layers(block);
         let all = self.of_whole(block, node).unwrap_or_else(|| times(own, f64::from(self.subject.ranks)));
         let all = times(all, launches as f64);
         let (profile, ranks) = (self.subject.profile, f64::from(self.subject.ranks));

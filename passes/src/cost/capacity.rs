@@ -63,12 +63,12 @@ impl Footprint {
     /// lets tensors that may be tied share their memory.
     pub fn of(graph: &Graph, bound: &Bound, profile: &Profile, ties: bool) -> Self {
         let stored = |weight: &Weight| if ties { own_elements(weight, bound) } else { elements(weight, bound) };
-        let of_all = |weight: &Weight| (bound.num_layers(graph, weight.block) * stored(weight)) as f64;
+        let of_all = |weight: &Weight| (bound.num_layers(weight.block) * stored(weight)) as f64;
         let of_token = |(id, weight)| of_all(weight) * active_share(graph, bound, id);
         let parameters: f64 = graph.weights.values().map(of_all).sum();
         let kept = |cache: &Cache| {
             let heads = bound.size(&cache.kv_heads.times(&cache.head)).unwrap_or_default();
-            (2 * heads * bound.num_layers(graph, Some(cache.block))) as f64
+            (2 * heads * bound.num_layers(Some(cache.block))) as f64
         };
         let kv_heads = graph.caches.values().filter_map(|cache| bound.size(&cache.kv_heads));
         let kv_elements: f64 = graph.caches.values().map(kept).sum();

@@ -103,9 +103,11 @@ impl Model<'_> {
             Op::AllReduce { .. } | Op::AllGather { .. } => network = kernel.seconds(load.network, link),
             Op::Embed { .. }
             | Op::RmsNorm { .. }
+            | Op::LayerNorm { .. }
             | Op::Rope { .. }
             | Op::Add { .. }
             | Op::GatedMul { .. }
+            | Op::Apply { .. }
             | Op::Route { .. }
             | Op::Combine { .. }
             | Op::Rows { .. }
@@ -135,9 +137,11 @@ impl Model<'_> {
             Op::AllReduce { .. } | Op::AllGather { .. } => load.network / (link * best),
             Op::Embed { .. }
             | Op::RmsNorm { .. }
+            | Op::LayerNorm { .. }
             | Op::Rope { .. }
             | Op::Add { .. }
             | Op::GatedMul { .. }
+            | Op::Apply { .. }
             | Op::Route { .. }
             | Op::Combine { .. }
             | Op::Rows { .. }

@@ -23,7 +23,7 @@ fn fused_with_norm(nodes: &[Node], at: usize) -> Option<(usize, Node)> {
     let Op::Add { a, b } = add.op else { return None };
     let sum = *add.outputs.first()?;
     nodes.iter().enumerate().skip(at + 1).find_map(|(number, norm)| {
-        let Op::RmsNorm { x, weight, eps } = norm.op else { return None };
+        let Op::RmsNorm { x, weight: Some(weight), eps, group: None } = norm.op else { return None };
         let outputs = add.outputs.iter().chain(&norm.outputs).copied().collect();
         let fused = Node { op: Op::AddRmsNorm { a, b, weight, eps }, outputs, ..norm.clone() };
         (x == sum).then_some((number, fused))

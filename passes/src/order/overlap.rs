@@ -141,9 +141,11 @@ fn weight(op: &Op) -> u64 {
         Op::PrefillAttention { .. } => 4,
         Op::Embed { .. }
         | Op::RmsNorm { .. }
+        | Op::LayerNorm { .. }
         | Op::Rope { .. }
         | Op::Add { .. }
         | Op::GatedMul { .. }
+        | Op::Apply { .. }
         | Op::Route { .. }
         | Op::Combine { .. }
         | Op::Rows { .. }

@@ -83,19 +83,27 @@ fn is_mixed(graph: &Graph, name: &str) -> bool {
 fn mixes(graph: &Graph, op: &Op, name: &str) -> bool {
     let reads_it = op.operands().iter().any(|(_, value)| mentions(&width_of(graph, *value), name));
     match op {
-        Op::RmsNorm { .. } | Op::AddRmsNorm { .. } | Op::Rows { .. } | Op::Repeat { .. } => reads_it,
+        // A group is whole on one rank.
+        Op::RmsNorm { group: Some(group), .. } | Op::LayerNorm { group: Some(group), .. } => mentions(group, name),
+        Op::RmsNorm { group: None, .. }
+        | Op::LayerNorm { group: None, .. }
+        | Op::AddRmsNorm { .. }
+        | Op::Rows { .. }
+        | Op::Repeat { .. } => reads_it,
         Op::Embed { weight, .. } => {
             let table = &graph.weights[*weight];
             mentions(&table.columns, name) || mentions(&table.rows(), name)
         }
         // Chooses among all columns, and numbers what it has chosen.
         Op::Route { top_k, .. } => reads_it || mentions(top_k, name),
-        // An expert is a whole matrix, and one product of a row has as many columns as another.
-        Op::ExpertLinear { experts, weight, .. } => {
+        // An expert is a whole matrix, and one product of a row has as many columns as another. Every rank would add a
+        // bias to its part of a sum.
+        Op::ExpertLinear { experts, weight, bias, .. } => {
             let matrix = &graph.weights[*weight];
+            let of_sum = bias.is_some() && mentions(&matrix.columns, name);
             let num_experts = matrix.experts.as_ref().is_some_and(|experts| mentions(experts, name));
             let both = mentions(&matrix.columns, name) && mentions(&matrix.rows(), name);
-            both || num_experts || mentions(&width_of(graph, *experts), name)
+            both || of_sum || num_experts || mentions(&width_of(graph, *experts), name)
         }
         Op::Combine { shares, .. } => mentions(&width_of(graph, *shares), name),
         // One operand is divided: what it reads or what it gives, never both.
@@ -105,13 +113,15 @@ fn mixes(graph: &Graph, op: &Op, name: &str) -> bool {
         }
         // Ranks have exchanged already.
         Op::AllReduce { .. } | Op::AllGather { .. } => true,
+        // Slopes follow from a head's number among all.
+        Op::Attention { score, .. } | Op::DecodeAttention { score, .. } | Op::PrefillAttention { score, .. } => {
+            score.alibi && reads_it
+        }
         Op::Rope { .. }
-        | Op::Attention { .. }
         | Op::Add { .. }
         | Op::GatedMul { .. }
+        | Op::Apply { .. }
         | Op::KvWrite { .. }
-        | Op::DecodeAttention { .. }
-        | Op::PrefillAttention { .. }
         | Op::Columns { .. } => false,
     }
 }

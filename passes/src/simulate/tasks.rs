@@ -4,6 +4,7 @@
 //! waits for since. A wait binds the launches that follow on its stream, of which the first one is enough; a wait for
 //! an event that was never recorded binds nothing.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use trefoil_ir::graph::Graph;
@@ -54,11 +55,12 @@ pub fn with_layers<'a>(model: &Model<'a>, mix: &Mix, num_layers: &dyn Fn(usize, 
     for section in &schedule.sections {
         match section {
             Section::Once(steps) => queues.put_all(&host.steps(steps), None),
-            Section::Repeat { blocks, times } => {
-                let texts: Vec<_> = blocks.iter().map(|(_, steps)| host.steps(steps)).collect();
+            Section::Repeat { blocks, .. } => {
+                let texts: BTreeMap<_, _> = blocks.iter().map(|(block, steps)| (*block, host.steps(steps))).collect();
                 // A bound graph knows how many layers it has.
-                let times = num_layers(repeat, model.bound.size(times).unwrap_or(0) as usize);
-                for (layer, text) in (0..times).zip(texts.iter().cycle()) {
+                let layers = model.bound.repeats.get(repeat).map_or(&[][..], Vec::as_slice);
+                let times = num_layers(repeat, layers.len()).min(layers.len());
+                for (layer, text) in layers[..times].iter().filter_map(|block| texts.get(block)).enumerate() {
                     queues.put_all(text, Some(first_layer + layer));
                 }
                 (repeat, first_layer) = (repeat + 1, first_layer + times);

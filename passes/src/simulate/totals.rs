@@ -4,7 +4,7 @@
 //! runs with few layers give the time of a layer, and that of a step with any number of them. The work of a step is the
 //! same in each layer, so of work nothing is lost. Where a model has fewer layers than the two runs, all are run.
 
-use trefoil_ir::schedule::Section;
+use trefoil_ir::ids::BlockId;
 
 use super::report::work;
 use super::{engine, tasks};
@@ -81,17 +81,19 @@ struct Repeat {
     more: usize,
 }
 
-/// The repeats. Each is cut to whole turns of its blocks, and ends with the block that the whole repeat ends with.
+/// The repeats. Each is cut to whole periods of its layers, and ends with the text that the whole repeat ends with.
 fn repeats(model: &Model) -> Vec<Repeat> {
-    let repeat = |(num_blocks, times): (usize, usize)| {
-        let more = FEW_LAYERS.next_multiple_of(num_blocks.max(1));
-        let few = more + times % num_blocks.max(1);
+    let repeat = |layers: &Vec<BlockId>| {
+        let (times, period) = (layers.len(), period(layers));
+        let more = FEW_LAYERS.next_multiple_of(period);
+        let few = more + times % period;
         if few + more < times { Repeat { times, few, more } } else { Repeat { times, few: times, more } }
     };
-    let sections = model.graph.schedule.iter().flat_map(|schedule| &schedule.sections);
-    let repeats = sections.filter_map(|section| match section {
-        Section::Once(_) => None,
-        Section::Repeat { blocks, times } => Some((blocks.len(), model.bound.size(times).unwrap_or(0) as usize)),
-    });
-    repeats.map(repeat).collect()
+    model.bound.repeats.iter().map(repeat).collect()
+}
+
+/// After how many layers their texts come again, at the latest after all; at least 1.
+fn period(layers: &[BlockId]) -> usize {
+    let comes_again = |period: &usize| layers.iter().zip(&layers[*period..]).all(|(a, b)| a == b);
+    (1..layers.len()).find(comes_again).unwrap_or(layers.len()).max(1)
 }

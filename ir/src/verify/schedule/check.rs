@@ -2,6 +2,7 @@
 
 use crate::diag::Diagnostic;
 use crate::graph::Graph;
+use crate::ids::ValueId;
 
 use super::access::{Access, Places, Storage, place_of};
 use super::order::{Issued, LaunchNumber, Order};
@@ -13,9 +14,9 @@ pub(super) struct Mistake {
     pub(super) diagnostic: Diagnostic,
 }
 
-/// What is wrong when the model has this many layers in each repeat.
-pub(super) fn mistakes(graph: &Graph, num_layers: usize) -> Vec<Mistake> {
-    let check = Check::of(graph, num_layers);
+/// What is wrong when the layers of each repeat have these texts.
+pub(super) fn mistakes(graph: &Graph, order: &[usize]) -> Vec<Mistake> {
+    let check = Check::of(graph, order);
     let mut mistakes = vec![];
     for later in 0..check.order.issued().len() {
         mistakes.extend((0..later).rev().filter_map(|earlier| check.race(earlier, later)));
@@ -72,8 +73,8 @@ impl Conflict {
 }
 
 impl<'a> Check<'a> {
-    fn of(graph: &'a Graph, num_layers: usize) -> Self {
-        let order = Order::unrolled(graph, num_layers);
+    fn of(graph: &'a Graph, layers: &[usize]) -> Self {
+        let order = Order::unrolled(graph, layers);
         let places = Places::of(graph);
         let result = || places.all_of(graph.gives).into_iter().collect();
         let reads =
@@ -82,7 +83,7 @@ impl<'a> Check<'a> {
             |issued: &Issued<'_>| issued.launch.map_or_else(Vec::new, |launch| places.writes(launch, issued.layer));
         let reads = order.issued().iter().map(reads).collect();
         let writes = order.issued().iter().map(writes).collect();
-        let origins = Origins::of(graph, &order, num_layers);
+        let origins = Origins::of(graph, &order, layers);
         Self { graph, order, origins, reads, writes }
     }
 
@@ -131,12 +132,14 @@ impl<'a> Check<'a> {
     /// A launch that writes where it reads, or twice to one place, without being made for it.
     fn over_itself(&self, number: usize) -> Option<Mistake> {
         let issued = self.issued(number);
-        let in_place = issued.launch.and_then(|launch| {
-            let (operand, output) = launch.op.in_place()?;
-            Some((Some(operand), launch.outputs.get(output).copied()))
-        });
-        let harmless = |read: &Access, write: &Access| {
-            write.value.is_none() || in_place == Some((read.value, write.value)) && read.window == write.window
+        let is_made_for_it = |read: ValueId, written: ValueId| {
+            let output = issued.launch.and_then(|launch| Some((launch, number_of(&launch.outputs, written)?)));
+            output.is_some_and(|(launch, output)| launch.op.in_place(output).contains(&read))
+        };
+        let harmless = |read: &Access, write: &Access| match (read.value, write.value) {
+            (_, None) => true,
+            (Some(read_value), Some(written)) => is_made_for_it(read_value, written) && read.window == write.window,
+            (None, Some(_)) => false,
         };
         let (reads, writes) = (&self.reads[number], &self.writes[number]);
         let over_operand =
@@ -270,4 +273,8 @@ fn pairs<'b>(firsts: &'b [Access], seconds: &'b [Access]) -> impl Iterator<Item 
 
 fn overlapping<'b>(firsts: &'b [Access], seconds: &'b [Access], same_step: bool) -> Option<(&'b Access, &'b Access)> {
     pairs(firsts, seconds).find(|(first, second)| first.overlaps(second, same_step))
+}
+
+fn number_of(outputs: &[ValueId], value: ValueId) -> Option<usize> {
+    outputs.iter().position(|output| *output == value)
 }

@@ -9,7 +9,7 @@ use crate::ids::{BlockId, Id, StreamId};
 use crate::schedule::{Launch, Schedule, Section, Step};
 
 use super::access::Places;
-use super::steady_layers;
+use super::orders;
 
 /// Number of steps that are unrolled, one after the other.
 const NUM_STEPS: usize = 2;
@@ -42,14 +42,16 @@ pub(super) struct Issued<'a> {
 impl<'a> Order<'a> {
     /// The order of two steps of a scheduled graph, with as many layers as show every neighbourhood of layers.
     pub fn of(graph: &'a Graph) -> Self {
-        Self::unrolled(graph, graph.schedule.as_ref().map_or(0, steady_layers))
+        let order = graph.schedule.as_ref().and_then(|schedule| orders(schedule).into_iter().next());
+        Self::unrolled(graph, &order.unwrap_or_default())
     }
 
-    pub(super) fn unrolled(graph: &'a Graph, num_layers: usize) -> Self {
+    /// With layers of which each has the text of that number, or of what is left of it where there are fewer.
+    pub(super) fn unrolled(graph: &'a Graph, order: &[usize]) -> Self {
         let mut host = Host::new(graph);
         if let Some(schedule) = &graph.schedule {
             for step in 0..NUM_STEPS {
-                host.run(graph, schedule, step, num_layers);
+                host.run(graph, schedule, step, order);
             }
         }
         Self { issued: host.issued }
@@ -113,7 +115,7 @@ impl<'a> Host<'a> {
         }
     }
 
-    fn run(&mut self, graph: &Graph, schedule: &'a Schedule, step: usize, num_layers: usize) {
+    fn run(&mut self, graph: &Graph, schedule: &'a Schedule, step: usize, order: &[usize]) {
         let mut first_text = 0;
         let mut first_layer = 0;
         for section in &schedule.sections {
@@ -123,9 +125,9 @@ impl<'a> Host<'a> {
                     first_text += text.len();
                 }
                 Section::Repeat { blocks, .. } => {
-                    self.repeat(step, first_text, blocks, first_layer..first_layer + num_layers);
+                    self.repeat(step, first_text, blocks, (first_layer, order));
                     first_text += blocks.iter().map(|(_, text)| text.len()).sum::<usize>();
-                    first_layer += num_layers;
+                    first_layer += order.len();
                 }
             }
         }
@@ -137,10 +139,10 @@ impl<'a> Host<'a> {
         step: usize,
         first_text: usize,
         blocks: &'a [(BlockId, Vec<Step>)],
-        layers: std::ops::Range<usize>,
+        (first_layer, order): (usize, &[usize]),
     ) {
-        for (turn, layer) in layers.enumerate() {
-            let number = turn % blocks.len();
+        for (layer, text) in (first_layer..).zip(order) {
+            let number = text % blocks.len();
             let (block, text) = &blocks[number];
             let before: usize = blocks[..number].iter().map(|(_, text)| text.len()).sum();
             self.go_through(Here { step, block: Some(*block), layer: Some(layer) }, first_text + before, text);

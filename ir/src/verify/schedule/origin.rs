@@ -16,7 +16,7 @@ type Instance = (usize, Option<usize>, ValueId);
 pub(super) struct Origins<'a> {
     places: Places<'a>,
     repeats: Vec<Repeat<'a>>,
-    num_layers: usize,
+    order: Vec<usize>,
     givers: BTreeMap<Instance, Vec<usize>>,
 }
 
@@ -27,15 +27,15 @@ struct Repeat<'a> {
 }
 
 impl<'a> Origins<'a> {
-    /// Of an order in which each repeat has `num_layers` layers.
-    pub(super) fn of(graph: &'a Graph, order: &Order<'_>, num_layers: usize) -> Self {
+    /// Of launches whose repeats have layers with the texts of `layers`.
+    pub(super) fn of(graph: &'a Graph, order: &Order<'_>, layers: &[usize]) -> Self {
         let mut givers: BTreeMap<Instance, Vec<usize>> = BTreeMap::new();
         for (number, issued) in order.issued().iter().enumerate() {
             for value in issued.launch.iter().flat_map(|launch| &launch.outputs) {
                 givers.entry((issued.step, issued.layer, *value)).or_default().push(number);
             }
         }
-        Self { places: Places::of(graph), repeats: repeats(graph), num_layers, givers }
+        Self { places: Places::of(graph), repeats: repeats(graph), order: layers.to_vec(), givers }
     }
 
     /// The launches that give what `reader` knows as `value`, and what they know it as.
@@ -47,11 +47,12 @@ impl<'a> Origins<'a> {
 
     fn resolve(&self, layer: Option<usize>, value: ValueId) -> (Option<usize>, ValueId) {
         for (number, repeat) in self.repeats.iter().enumerate() {
-            let first = number * self.num_layers;
-            let within = layer.and_then(|layer| layer.checked_sub(first)).filter(|turn| *turn < self.num_layers);
+            let num_layers = self.order.len();
+            let first = number * num_layers;
+            let within = layer.and_then(|layer| layer.checked_sub(first)).filter(|turn| *turn < num_layers);
             match within {
-                None if value == repeat.out => return self.given_by(repeat, first, self.num_layers),
-                Some(turn) if value == repeat.takes(self.places.graph(), turn) => {
+                None if value == repeat.out => return self.given_by(repeat, first, num_layers),
+                Some(turn) if value == self.places.graph().blocks[repeat.block(self.order[turn])].takes => {
                     return self.given_by(repeat, first, turn);
                 }
                 None | Some(_) => {}
@@ -65,7 +66,7 @@ impl<'a> Origins<'a> {
         match turns.checked_sub(1) {
             None => self.resolve(None, self.places.base(repeat.with)),
             Some(turn) => {
-                let gives = self.places.graph().blocks[repeat.block(turn)].gives;
+                let gives = self.places.graph().blocks[repeat.block(self.order[turn])].gives;
                 self.resolve(Some(first + turn), self.places.base(gives))
             }
         }
@@ -73,12 +74,8 @@ impl<'a> Origins<'a> {
 }
 
 impl Repeat<'_> {
-    fn block(&self, turn: usize) -> BlockId {
-        self.blocks[turn % self.blocks.len()]
-    }
-
-    fn takes(&self, graph: &Graph, turn: usize) -> ValueId {
-        graph.blocks[self.block(turn)].takes
+    fn block(&self, text: usize) -> BlockId {
+        self.blocks[text % self.blocks.len()]
     }
 }
 

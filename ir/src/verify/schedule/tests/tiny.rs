@@ -5,7 +5,7 @@ use crate::diag::Place;
 use crate::dim::Dim;
 use crate::graph::{Block, Cache, Graph, Node, Point, Range, SEQS, Split, Stage, TOKENS, Value};
 use crate::ids::{BlockId, EventId, Id, ParamId, PointId, StreamId, Table, ValueId, WeightId};
-use crate::op::{Mask, Op};
+use crate::op::{Mask, Op, Pattern, Score};
 use crate::schedule::{Group, Launch, Schedule, Section, Step, Stream};
 use crate::types::{Element, TensorType};
 
@@ -89,6 +89,9 @@ fn model(num_blocks: usize) -> Graph {
         expects: vec![],
         dims: Table::default(),
         params: Table::default(),
+        context: None,
+        prefixes: vec![],
+        ignores: vec![],
         weights: Table::default(),
         caches: Table::default(),
         values: Table::default(),
@@ -108,8 +111,9 @@ fn model(num_blocks: usize) -> Graph {
     }
     let weight = WeightId::new(0);
     let emb = give(&mut graph, None, "emb", TOKENS, Op::Embed { ids, weight });
-    let blocks = graph.blocks.ids().collect();
-    let out = give(&mut graph, None, "out", TOKENS, Op::Repeat { blocks, times: Dim::name("layers"), with: emb });
+    let (blocks, pattern) = (graph.blocks.ids().collect(), Pattern::in_turn(num_blocks));
+    let repeat = Op::Repeat { blocks, pattern, times: Dim::name("layers"), with: emb };
+    let out = give(&mut graph, None, "out", TOKENS, repeat);
     let rows = give(&mut graph, None, "rows", SEQS, Op::Rows { x: out, at: last });
     graph.gives = give(&mut graph, None, "logits", SEQS, Op::Linear { x: rows, weight, bias: None });
     graph
@@ -124,9 +128,11 @@ fn block(graph: &mut Graph, id: BlockId) {
     let cache = graph.caches.push(Cache { name: "kv".to_owned(), block: id, kv_heads: Dim::constant(1), head, place });
     let a = give(graph, block, "a", TOKENS, Op::Linear { x: takes, weight, bias: None });
     node(graph, block, "kv", vec![], Op::KvWrite { k: a, v: a, cache });
-    let b = give(graph, block, "dec", TOKENS, Op::DecodeAttention { q: a, cache, mask: Mask::Causal });
-    node(graph, block, "pre", vec![b], Op::PrefillAttention { q: a, cache, mask: Mask::Causal });
-    give(graph, block, "side", TOKENS, Op::RmsNorm { x: a, weight, eps: ParamId::new(0) });
+    let (mask, score) = (Mask::Causal, Score::default());
+    let b = give(graph, block, "dec", TOKENS, Op::DecodeAttention { q: a, cache, mask, score });
+    node(graph, block, "pre", vec![b], Op::PrefillAttention { q: a, cache, mask, score });
+    let (weight, eps) = (Some(weight), ParamId::new(0));
+    give(graph, block, "side", TOKENS, Op::RmsNorm { x: a, weight, eps, group: None });
     let gives = give(graph, block, "g", TOKENS, Op::Add { a: takes, b });
     graph.blocks[id].gives = gives;
 }
