@@ -65,6 +65,8 @@ fn bind(model: &Model<'_>, tables: &Tables) -> TokenStream {
                 weights: weights(&dims),
                 caches: caches(&dims),
                 ropes: ropes(&dims, &params),
+                context: None,
+                names: model::Names::PLAIN,
                 dims,
                 params,
             })
@@ -194,7 +196,13 @@ fn weight_spec(graph: &Graph, weight: &Weight) -> TokenStream {
     let pieces = weight.pieces.iter().map(|piece| {
         let (tensor, rows, columns) = (&piece.tensor, plain(&piece.rows), field("columns", &plain(&piece.columns)));
         let tied = piece.tied.as_ref().map_or(quote!(None), |tied| quote!(Some(#tied.to_owned())));
-        quote!(model::Piece { tensor: #tensor.to_owned(), tied: #tied, rows: #rows, #columns })
+        quote!(model::Piece {
+            tensor: #tensor.to_owned(),
+            tied: #tied,
+            rows: #rows,
+            #columns,
+            stored: model::Stored::default(),
+        })
     });
     let columns = plain(&weight.columns);
     let layers = weight.block.map_or(quote!(None), |block| {

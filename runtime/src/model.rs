@@ -73,6 +73,33 @@ pub struct BoundModel {
     pub caches: Vec<CacheSpec>,
     /// Rotary tables.
     pub ropes: Vec<RopeSpec>,
+    /// The longest sequence that the model was made for, in tokens, where the graph says which key gives it; `None`:
+    /// `max_position_embeddings`.
+    pub context: Option<usize>,
+    /// How the checkpoint may name its tensors.
+    pub names: Names,
+}
+
+/// How checkpoints of a graph may name their tensors, beyond the weight table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Names {
+    /// What may stand before the name of every tensor. A checkpoint is read with the one under which it has most of the
+    /// model's tensors, the first of several.
+    pub prefixes: &'static [&'static str],
+    /// Tensors that the mathematics does not read, below the prefix: `{layer}` and `{expert}` are any number, `*` is any
+    /// text.
+    pub ignores: &'static [&'static str],
+}
+
+impl Names {
+    /// No prefix, nothing ignored.
+    pub const PLAIN: Self = Self { prefixes: &[""], ignores: &[] };
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self::PLAIN
+    }
 }
 
 /// One entry of the weight table.
@@ -82,9 +109,10 @@ pub struct WeightSpec {
     pub role: WeightRole,
     /// The tensors of the checkpoint it is made of: matrices one below the other, vectors end to end.
     pub pieces: Vec<Piece>,
-    /// Columns (the input width of a matrix or the width of a table; the length of a vector).
+    /// Columns (the input width of a matrix or the width of a table; the length of a vector, of one expert's vector).
     pub columns: usize,
-    /// How many experts have one, for [`WeightRole::Experts`].
+    /// How many experts have one, for [`WeightRole::Experts`] and [`WeightRole::ExpertVectors`]. Where the name of a tensor
+    /// has no `{expert}`, the tensor holds those of all experts, one after the other along its first axis.
     pub experts: Option<usize>,
     /// The layers that have one, `None` for a weight of the whole model.
     pub layers: Option<Vec<usize>>,
@@ -115,6 +143,8 @@ pub enum WeightRole {
     Table,
     /// `[columns]`.
     Vector,
+    /// `[columns]` for each expert.
+    ExpertVectors,
 }
 
 /// A tensor of the checkpoint.
@@ -128,6 +158,37 @@ pub struct Piece {
     pub rows: usize,
     /// Its columns: those of the weight, but of a vector made of several only its own part.
     pub columns: usize,
+    /// How the checkpoint holds it.
+    pub stored: Stored,
+}
+
+/// How the checkpoint holds a piece, where it is not the tensor as it is read. By default it is.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Stored {
+    /// The tensor is `[columns, rows]`, as a product with its input on the left would have it.
+    pub transposed: bool,
+    /// The piece is some rows (of a vector: elements) of a larger tensor.
+    pub slice: Option<Slice>,
+    /// Added to every element.
+    pub plus: f32,
+}
+
+/// Rows (of a vector: elements) of a larger tensor: from `from` on, `take` out of each `every`, as many as the piece has.
+/// One stretch of them has `take` and `every` as large as the piece.
+///
+/// Sizes are those of one rank. Where the piece is divided by rows (of a vector: elements) among `n` ranks, the tensor has
+/// `of * n`. Of one stretch, those of rank `r` begin at `from * n + r * rows`: each of the tensor's parts is divided. Of
+/// several, at `from + r * (rows / take) * every`: the groups of `every` are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Slice {
+    /// How many the tensor has.
+    pub of: usize,
+    /// The first that is read.
+    pub from: usize,
+    /// How many of each group are read.
+    pub take: usize,
+    /// How many a group has.
+    pub every: usize,
 }
 
 /// One KV cache: what each token of each layer keeps.

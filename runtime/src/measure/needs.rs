@@ -2,7 +2,8 @@
 
 use super::Effort;
 use crate::model::{
-    BoundModel, BufferRows, BufferSpec, CacheSpec, Part, Piece, RopeScaling, RopeSpec, WeightRole, WeightSpec,
+    BoundModel, BufferRows, BufferSpec, CacheSpec, Names, Part, Piece, RopeScaling, RopeSpec, Stored, WeightRole,
+    WeightSpec,
 };
 
 /// Bytes of an element of a weight or of a KV page: bfloat16.
@@ -87,7 +88,13 @@ impl Needs {
         let matrices = products.iter().enumerate().map(|(number, size)| matrix(effort, number, *size));
         let whole = |role, tensor: &str, rows| WeightSpec {
             role,
-            pieces: vec![Piece { tensor: tensor.to_owned(), tied: None, rows, columns: hidden }],
+            pieces: vec![Piece {
+                tensor: tensor.to_owned(),
+                tied: None,
+                rows,
+                columns: hidden,
+                stored: Stored::default(),
+            }],
             columns: hidden,
             experts: None,
             layers: None,
@@ -103,6 +110,8 @@ impl Needs {
                 weights: singles.into_iter().chain(matrices).collect(),
                 caches: vec![CacheSpec { name: "kv".to_owned(), kv_heads, head, layers: (0..num_layers).collect() }],
                 ropes: vec![RopeSpec { head, theta: 10000.0, scaling: RopeScaling::None }],
+                context: None,
+                names: Names::PLAIN,
             },
             buffers: vec![BufferSpec { rows: BufferRows::Tokens, columns }; 2],
             max_rows: effort.max_rows as usize,
@@ -142,6 +151,7 @@ fn matrix(effort: &Effort, number: usize, (inputs, outputs): (usize, usize)) -> 
             tied: None,
             rows: outputs,
             columns: inputs,
+            stored: Stored::default(),
         }],
         columns: inputs,
         experts: None,

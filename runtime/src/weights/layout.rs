@@ -91,7 +91,7 @@ fn resolve(spec: &WeightSpec, place: Place, choose: impl for<'a> Fn(&'a str, &'a
         ResolvedPiece { tensor, rows: piece.rows, columns: piece.columns }
     };
     Entry {
-        is_vector: matches!(spec.role, WeightRole::Vector),
+        is_vector: matches!(spec.role, WeightRole::Vector | WeightRole::ExpertVectors),
         columns: spec.columns,
         part: spec.part,
         pieces: spec.pieces.iter().map(piece).collect(),

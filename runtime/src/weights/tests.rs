@@ -9,7 +9,7 @@ use safetensors::tensor::{Dtype, TensorView, serialize};
 use serde_json::json;
 
 use super::*;
-use crate::model::{Part, Piece, WeightRole};
+use crate::model::{Part, Piece, Stored, WeightRole};
 
 /// A tensor to be written: its name, type, shape and bytes.
 #[derive(Clone)]
@@ -22,7 +22,8 @@ fn f32s(name: &'static str, shape: &[usize], first: f32) -> Raw {
 
 /// A table of 40 x 8, a matrix of two pieces in each of two layers, a vector, and a head tied to the table.
 fn specs() -> Vec<WeightSpec> {
-    let piece = |tensor: &str, rows| Piece { tensor: tensor.into(), tied: None, rows, columns: 8 };
+    let piece =
+        |tensor: &str, rows| Piece { tensor: tensor.into(), tied: None, rows, columns: 8, stored: Stored::default() };
     let (experts, part) = (None, Part::Whole);
     let whole = |role, pieces| WeightSpec { role, pieces, columns: 8, experts, layers: None, part };
     let pair = vec![piece("layers.{layer}.k", 3), piece("layers.{layer}.v", 2)];
@@ -260,7 +261,7 @@ fn types_are_kept_or_changed_as_asked() {
     let f16s = values.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect();
     let f32s = values.iter().flat_map(|x| x.to_le_bytes()).collect();
     let spec = |role| {
-        let pieces = vec![Piece { tensor: "w".into(), tied: None, rows: 1, columns: 8 }];
+        let pieces = vec![Piece { tensor: "w".into(), tied: None, rows: 1, columns: 8, stored: Stored::default() }];
         WeightSpec { role, pieces, columns: 8, experts: None, layers: None, part: Part::Whole }
     };
     let of = |dtype, bytes: &Vec<u8>, packed| {
@@ -287,7 +288,13 @@ fn types_are_kept_or_changed_as_asked() {
 
 #[test]
 fn the_vectors_of_fused_projections_are_joined() {
-    let piece = |tensor: &str, columns| Piece { tensor: tensor.into(), tied: None, rows: 1, columns };
+    let piece = |tensor: &str, columns| Piece {
+        tensor: tensor.into(),
+        tied: None,
+        rows: 1,
+        columns,
+        stored: Stored::default(),
+    };
     let spec = |first, second| WeightSpec {
         role: WeightRole::Vector,
         pieces: vec![piece("a", first), piece("b", second)],
@@ -308,8 +315,13 @@ fn the_vectors_of_fused_projections_are_joined() {
 
 #[test]
 fn each_expert_of_each_layer_has_a_matrix_of_its_own() {
-    let piece =
-        |tensor: &str| Piece { tensor: format!("{{layer}}.{{expert}}.{tensor}"), tied: None, rows: 1, columns: 8 };
+    let piece = |tensor: &str| Piece {
+        tensor: format!("{{layer}}.{{expert}}.{tensor}"),
+        tied: None,
+        rows: 1,
+        columns: 8,
+        stored: Stored::default(),
+    };
     let spec = WeightSpec {
         role: WeightRole::Experts,
         pieces: vec![piece("a"), piece("b")],
@@ -340,7 +352,13 @@ fn each_expert_of_each_layer_has_a_matrix_of_its_own() {
 
 /// A matrix of two pieces divided by rows, one by columns, joined vectors by elements, and a whole one.
 fn divided() -> Vec<WeightSpec> {
-    let piece = |tensor: &str, rows, columns| Piece { tensor: tensor.into(), tied: None, rows, columns };
+    let piece = |tensor: &str, rows, columns| Piece {
+        tensor: tensor.into(),
+        tied: None,
+        rows,
+        columns,
+        stored: Stored::default(),
+    };
     let spec = |role, pieces, columns, part| WeightSpec { role, pieces, columns, experts: None, layers: None, part };
     vec![
         spec(WeightRole::Matrix, vec![piece("q", 4, 8), piece("k", 2, 8)], 8, Part::Rows),
@@ -412,7 +430,7 @@ fn progress_rises_to_the_whole() {
 fn progress_counts_a_large_matrix_in_parts() {
     let seen = Mutex::new(Vec::new());
     let progress = |done, _| seen.lock().unwrap().push(done);
-    let pieces = vec![Piece { tensor: "w".into(), tied: None, rows: 1500, columns: 1024 }];
+    let pieces = vec![Piece { tensor: "w".into(), tied: None, rows: 1500, columns: 1024, stored: Stored::default() }];
     let spec =
         WeightSpec { role: WeightRole::Matrix, pieces, columns: 1024, experts: None, layers: None, part: Part::Whole };
     let options = LoadOptions { dtype: WeightDtype::Float32, progress: &progress, ..QUIET };

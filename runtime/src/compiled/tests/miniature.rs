@@ -10,8 +10,8 @@ use crate::launch::{
     Region, RmsNorm, Rope, RopeRef, Rows, StepTable, StreamGroup, StreamSpec, WeightRef,
 };
 use crate::model::{
-    BoundModel, BufferRows, BufferSpec, CacheSpec, CompiledModel, CompiledPlan, ConfigFault, Part, Piece, RopeScaling,
-    RopeSpec, Suits, WeightRole, WeightSpec,
+    BoundModel, BufferRows, BufferSpec, CacheSpec, CompiledModel, CompiledPlan, ConfigFault, Names, Part, Piece,
+    RopeScaling, RopeSpec, Stored, Suits, WeightRole, WeightSpec,
 };
 
 pub(super) const VOCAB: usize = 48;
@@ -149,7 +149,13 @@ fn bind(config: &Config) -> Result<BoundModel, Vec<ConfigFault>> {
 
 pub(super) fn bound() -> BoundModel {
     let every: Vec<usize> = (0..LAYERS).collect();
-    let piece = |tensor: &str, rows| Piece { tensor: tensor.to_owned(), tied: None, rows, columns: HIDDEN };
+    let piece = |tensor: &str, rows| Piece {
+        tensor: tensor.to_owned(),
+        tied: None,
+        rows,
+        columns: HIDDEN,
+        stored: Stored::default(),
+    };
     let (experts, part) = (None, Part::Whole);
     let layered =
         |role, columns, pieces| WeightSpec { role, pieces, columns, experts, layers: Some(every.clone()), part };
@@ -176,6 +182,8 @@ pub(super) fn bound() -> BoundModel {
         ],
         caches: vec![CacheSpec { name: "kv".into(), kv_heads: KV_HEADS, head: HEAD, layers: every.clone() }],
         ropes: vec![RopeSpec { head: HEAD, theta: THETA, scaling: RopeScaling::None }],
+        context: None,
+        names: Names::PLAIN,
     }
 }
 
