@@ -93,7 +93,8 @@ impl<'a> Placer<'a> {
     }
 
     fn place(&mut self, value: ValueId, in_place_of: &[ValueId]) {
-        let of_operands: Vec<_> = in_place_of.iter().filter_map(|operand| self.layout.spot(*operand).cloned()).collect();
+        let of_operands: Vec<_> =
+            in_place_of.iter().filter_map(|operand| self.layout.spot(*operand).cloned()).collect();
         let width = width_of(self.graph, value);
         let at_start = |buffer| Spot { buffer, from: Dim::constant(0), width: width.clone() };
         let spots: Vec<_> = of_operands.into_iter().chain(self.candidates(value).into_iter().map(at_start)).collect();

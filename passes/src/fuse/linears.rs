@@ -89,7 +89,9 @@ fn stack(graph: &mut Graph, weights: &[WeightId]) -> Option<WeightId> {
     let all = weights.iter().map(|weight| &graph.weights[*weight]);
     let columns = match first.role {
         WeightRole::Matrix | WeightRole::Experts | WeightRole::Table => first.columns.clone(),
-        WeightRole::Vector | WeightRole::ExpertVectors => all.clone().fold(Dim::constant(0), |sum, weight| sum.plus(&weight.columns)),
+        WeightRole::Vector | WeightRole::ExpertVectors => {
+            all.clone().fold(Dim::constant(0), |sum, weight| sum.plus(&weight.columns))
+        }
     };
     let pieces = all.flat_map(|weight| weight.pieces.clone()).collect();
     let stacked = Weight { pieces, columns, ..first.clone() };

@@ -195,7 +195,8 @@ fn up_to_attention(graph: &Graph, block: BlockId) -> Vec<String> {
         body.iter().filter(|node| is_attention(&node.op)).map(|node| node.name.clone()).collect();
     while let Some((_, value)) = wanted.pop() {
         let Some(node) = body.iter().find(|node| node.outputs.contains(&value)) else { continue };
-        let is_norm = matches!(node.op, Op::RmsNorm { .. } | Op::AddRmsNorm { .. } | Op::Add { .. });
+        let is_norm =
+            matches!(node.op, Op::RmsNorm { .. } | Op::LayerNorm { .. } | Op::AddRmsNorm { .. } | Op::Add { .. });
         if is_norm || names.contains(&node.name) {
             continue;
         }
@@ -227,13 +228,14 @@ fn last_summed(graph: &Graph, block: BlockId) -> Vec<String> {
 fn between_layers(graph: &Graph, block: BlockId) -> Vec<String> {
     let own = &graph.blocks[block];
     let is_of_seam = |op: &Op, gives: bool| match op {
-        Op::RmsNorm { x, .. } => *x == own.takes,
+        Op::RmsNorm { x, .. } | Op::LayerNorm { x, .. } => *x == own.takes,
         Op::Add { .. } | Op::AddRmsNorm { .. } => gives,
         Op::Embed { .. }
         | Op::Linear { .. }
         | Op::Rope { .. }
         | Op::Attention { .. }
         | Op::GatedMul { .. }
+        | Op::Apply { .. }
         | Op::Route { .. }
         | Op::ExpertLinear { .. }
         | Op::Combine { .. }
