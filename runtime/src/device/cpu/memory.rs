@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use trefoil_kernels::cpu::{RopeScaling, RopeTable, inverse_frequencies};
+use trefoil_kernels::cpu::{Pairs, RopeScaling, RopeTable, inverse_frequencies};
 
 use super::arena::{Arena, RowLimits};
 use super::cache::{Caches, PageShape};
@@ -91,8 +91,8 @@ impl Memory {
 
 fn rope_table(spec: &RopeSpec, max_positions: usize) -> RopeTable {
     let mut frequencies = inverse_frequencies(spec.head, spec.theta);
-    kernel_scaling(spec.scaling).apply(&mut frequencies);
-    RopeTable::new(&frequencies, max_positions)
+    kernel_scaling(spec.scaling).apply(spec.theta, &mut frequencies);
+    RopeTable::new(&frequencies, Pairs::Halves, 1.0, max_positions)
 }
 
 fn kernel_scaling(scaling: model::RopeScaling) -> RopeScaling {

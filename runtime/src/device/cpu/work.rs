@@ -213,7 +213,8 @@ impl Launch {
             let end = first + kernels::attention_items(&[span], heads, pages);
             let mine = items.start.max(first)..items.end.min(end);
             if !mine.is_empty() {
-                kernels::attention(q, &[span], pages, args.scale, out, mine.start - first..mine.end - first);
+                let scores = kernels::Scores::plain(args.scale);
+                kernels::attention(q, &[span], pages, &scores, out, mine.start - first..mine.end - first);
             }
             first = end;
         }
@@ -237,7 +238,7 @@ fn split_among(num_items: usize, num_workers: usize, most_workers: usize) -> Spl
 
 fn rms_norm(memory: &Memory, args: &RmsNorm, items: Range<usize>) {
     let (x, out) = (memory.arena.read(args.x), memory.arena.write(args.out));
-    kernels::rms_norm(x, memory.weights.vector(args.weight), args.eps, out, items);
+    kernels::rms_norm(x, Some(memory.weights.vector(args.weight)), args.eps, x.columns(), out, items);
 }
 
 fn add_rms_norm(memory: &Memory, args: &AddRmsNorm, items: Range<usize>) {
@@ -263,12 +264,12 @@ fn add(memory: &Memory, args: &Add, items: Range<usize>) {
 
 fn gated_mul(memory: &Memory, args: &GatedMul, items: Range<usize>) {
     let by = match args.by {
-        Activation::Silu => kernels::Activation::Silu,
-        Activation::Gelu => kernels::Activation::Gelu,
-        Activation::GeluTanh => kernels::Activation::GeluTanh,
+        Activation::Silu => kernels::Function::Silu,
+        Activation::Gelu => kernels::Function::Gelu,
+        Activation::GeluTanh => kernels::Function::GeluTanh,
     };
     let (gate, up) = (memory.arena.read(args.gate), memory.arena.read(args.up));
-    kernels::gated_mul(gate, up, by, memory.arena.write(args.out), items);
+    kernels::gated_mul(gate, up, &kernels::Gate::plain(by), memory.arena.write(args.out), items);
 }
 
 fn route(memory: &Memory, args: &Route, items: Range<usize>) {
@@ -277,13 +278,13 @@ fn route(memory: &Memory, args: &Route, items: Range<usize>) {
         Scoring::Sigmoid => kernels::Scoring::Sigmoid,
     };
     let (experts, shares) = (memory.arena.write(args.experts), memory.arena.write(args.shares));
-    kernels::route(memory.arena.read(args.x), scoring, args.renormalize, experts, shares, items);
+    kernels::route(memory.arena.read(args.x), None, scoring, args.renormalize, experts, shares, items);
 }
 
 fn expert_linear(memory: &Memory, args: &ExpertLinear, items: Range<usize>) {
     let (x, experts) = (memory.arena.read(args.x), memory.arena.read(args.experts));
     let weights = memory.weights.experts(args.weight);
-    kernels::expert_linear(x, experts, &weights, memory.arena.write(args.out), items);
+    kernels::expert_linear(x, experts, &weights, None, memory.arena.write(args.out), items);
 }
 
 /// As of a product with the weights of as many experts as rows can go to.
