@@ -30,7 +30,7 @@ pub use isa::{Isa, isa};
 pub use kv::{KEY_BLOCK, KvPages, KvSlot, kv_write};
 pub use linear::{linear, linear_items};
 pub use norm::{add_rms_norm, rms_norm};
-pub use pack::{PackError, SourceType, WeightRows};
+pub use pack::{PackError, RowPick, SourceType, WeightRows};
 pub use packed::{PANEL, PackedMatrix, Panels};
 pub use rope::{RopeScaling, RopeTable, inverse_frequencies, rope};
 pub use route::{Scoring, combine, route};

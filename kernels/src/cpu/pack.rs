@@ -61,6 +61,15 @@ pub enum PackError {
         /// Outputs of the matrix.
         expected: usize,
     },
+    /// The rows picked from a part's tensor are not among its rows.
+    Rows {
+        /// How rows were to be picked.
+        pick: RowPick,
+        /// How many of them.
+        rows: usize,
+        /// Rows of the tensor.
+        total: usize,
+    },
     /// No parts were given where the shape is taken from them.
     Empty,
 }
@@ -77,6 +86,12 @@ impl fmt::Display for PackError {
             PackError::Outputs { found, expected } => {
                 write!(f, "the weight's parts have {found} rows in all, the matrix {expected} outputs")
             }
+            PackError::Rows { pick: RowPick { from, take, every }, rows, total } => {
+                write!(
+                    f,
+                    "{rows} rows from row {from}, {take} of each {every}, are not among the tensor's {total} rows"
+                )
+            }
             PackError::Empty => write!(f, "a weight needs at least one part"),
         }
     }
@@ -84,21 +99,60 @@ impl fmt::Display for PackError {
 
 impl std::error::Error for PackError {}
 
-/// Rows of a checkpoint tensor, row-major, borrowed: a part of a packed matrix.
+/// Which rows of a tensor are taken, in order: from row `from` on, the first `take` of each `every`.
+///
+/// Row `i` of what is taken is row `from + i / take * every + i % take` of the tensor. One stretch has `take == every`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowPick {
+    /// The first row taken.
+    pub from: usize,
+    /// Rows taken together; at least one.
+    pub take: usize,
+    /// Distance between the first rows of two such stretches; at least `take`.
+    pub every: usize,
+}
+
+impl RowPick {
+    /// One stretch of rows from `from`.
+    pub fn stretch(from: usize) -> Self {
+        RowPick { from, take: usize::MAX, every: usize::MAX }
+    }
+
+    #[inline(always)]
+    fn row(&self, index: usize) -> usize {
+        self.from + index / self.take * self.every + index % self.take
+    }
+
+    /// Whether taking `rows` rows stays within a tensor of `total`.
+    fn fits(&self, rows: usize, total: usize) -> bool {
+        let Some(last) = rows.checked_sub(1) else { return self.from <= total };
+        let stretches = (last.checked_div(self.take)).and_then(|stretch| stretch.checked_mul(self.every));
+        let row = stretches.and_then(|row| row.checked_add(last % self.take.max(1))?.checked_add(self.from));
+        self.take <= self.every && row.is_some_and(|row| row < total)
+    }
+}
+
+/// Rows of a checkpoint tensor, borrowed: a part of a packed matrix. A row is an output, a column an input.
+///
+/// The tensor holds rows side by side (row-major) or, transposed, inputs; all of its rows are read, or those of a
+/// [`RowPick`]. Nothing is copied before it is packed.
 #[derive(Clone, Copy, Debug)]
 pub struct WeightRows<'a> {
     bytes: &'a [u8],
     source: SourceType,
     rows: usize,
     columns: usize,
-    /// Elements between rows of the whole tensor.
-    stride: usize,
-    /// Elements before the first row's first column.
-    start: usize,
+    pick: RowPick,
+    /// Place of the first row among those of the pick.
+    first_row: usize,
+    first_column: usize,
+    /// Elements between rows, and between columns, of the whole tensor: one of them is 1.
+    row_stride: usize,
+    column_stride: usize,
 }
 
 impl<'a> WeightRows<'a> {
-    /// A whole tensor of `rows` outputs x `columns` inputs.
+    /// A whole tensor of `rows` outputs x `columns` inputs, stored `[rows, columns]`.
     ///
     /// # Errors
     /// [`PackError::Length`] if `bytes` is not exactly as long as the shape says.
@@ -107,7 +161,33 @@ impl<'a> WeightRows<'a> {
         if bytes.len() != expected_bytes {
             return Err(PackError::Length { found_bytes: bytes.len(), expected_bytes });
         }
-        Ok(WeightRows { bytes, source, rows, columns, stride: columns, start: 0 })
+        let (pick, row_stride, column_stride) = (RowPick::stretch(0), columns, 1);
+        Ok(WeightRows { bytes, source, rows, columns, pick, first_row: 0, first_column: 0, row_stride, column_stride })
+    }
+
+    /// A whole tensor of `rows` outputs x `columns` inputs, stored the other way round: `[columns, rows]`, as GPT-2's
+    /// `Conv1D` has it.
+    ///
+    /// # Errors
+    /// [`PackError::Length`] if `bytes` is not exactly as long as the shape says.
+    pub fn transposed(bytes: &'a [u8], source: SourceType, rows: usize, columns: usize) -> Result<Self, PackError> {
+        let whole = Self::new(bytes, source, rows, columns)?;
+        Ok(WeightRows { row_stride: 1, column_stride: rows, ..whole })
+    }
+
+    /// `rows` rows of a whole tensor, as `pick` names them.
+    ///
+    /// # Errors
+    /// [`PackError::Rows`] if the pick leaves the tensor's rows, takes none at a time or more than it steps over.
+    ///
+    /// # Panics
+    /// If rows have been chosen before.
+    pub fn picked(self, rows: usize, pick: RowPick) -> Result<Self, PackError> {
+        assert!(self.pick == RowPick::stretch(0) && self.first_row == 0, "a pick of {self:?}");
+        if !pick.fits(rows, self.rows) {
+            return Err(PackError::Rows { pick, rows, total: self.rows });
+        }
+        Ok(WeightRows { rows, pick, ..self })
     }
 
     /// Some of the rows (outputs): a shard of a column-parallel weight.
@@ -116,7 +196,7 @@ impl<'a> WeightRows<'a> {
     /// If the range leaves the tensor.
     pub fn rows(self, rows: Range<usize>) -> Self {
         assert!(rows.start <= rows.end && rows.end <= self.rows, "{rows:?} of {} rows", self.rows);
-        WeightRows { start: self.start + rows.start * self.stride, rows: rows.len(), ..self }
+        WeightRows { first_row: self.first_row + rows.start, rows: rows.len(), ..self }
     }
 
     /// Some of the columns (inputs): a shard of a row-parallel weight.
@@ -125,7 +205,7 @@ impl<'a> WeightRows<'a> {
     /// If the range leaves the tensor.
     pub fn columns(self, columns: Range<usize>) -> Self {
         assert!(columns.start <= columns.end && columns.end <= self.columns, "{columns:?} of {}", self.columns);
-        WeightRows { start: self.start + columns.start, columns: columns.len(), ..self }
+        WeightRows { first_column: self.first_column + columns.start, columns: columns.len(), ..self }
     }
 
     /// Number of rows: outputs.
@@ -138,22 +218,46 @@ impl<'a> WeightRows<'a> {
         self.columns
     }
 
-    /// The row's bytes.
+    /// All elements, row by row, widened to f32: for what is not packed, such as a vector of one column.
+    pub fn widened(&self) -> Vec<f32> {
+        let elements = (0..self.rows).flat_map(|row| (0..self.columns).map(move |column| (row, column)));
+        elements.map(|(row, column)| widen(self.source, self.bytes, self.place(row, column))).collect()
+    }
+
+    /// Where an element is, in elements.
+    #[inline(always)]
+    fn place(&self, row: usize, column: usize) -> usize {
+        self.pick.row(self.first_row + row) * self.row_stride + (self.first_column + column) * self.column_stride
+    }
+
+    /// The row's bytes, where rows are stored side by side.
     fn row(&self, row: usize) -> &'a [u8] {
-        let first = (self.start + row * self.stride) * self.source.bytes();
+        let first = if self.columns == 0 { 0 } else { self.place(row, 0) * self.source.bytes() };
         &self.bytes[first..first + self.columns * self.source.bytes()]
     }
 }
 
-/// The row `output` of the concatenated parts; `None` past the end, where a panel is padding.
-pub(crate) fn find_row<'a>(parts: &[WeightRows<'a>], mut output: usize) -> Option<(SourceType, &'a [u8])> {
+/// What fills a lane of a panel: an output's weights.
+#[derive(Clone, Copy)]
+enum Lane<'a> {
+    /// Past the last output.
+    Padding,
+    /// Side by side.
+    Row(SourceType, &'a [u8]),
+    /// A column of the part, a transposed tensor: `row` of it.
+    Column { part: &'a WeightRows<'a>, row: usize },
+}
+
+fn find_lane<'a>(parts: &'a [WeightRows<'a>], mut output: usize) -> Lane<'a> {
     for part in parts {
         if output < part.rows {
-            return Some((part.source, part.row(output)));
+            let is_row = part.column_stride == 1 || part.columns == 0;
+            let column = Lane::Column { part, row: output };
+            return if is_row { Lane::Row(part.source, part.row(output)) } else { column };
         }
         output -= part.rows;
     }
-    None
+    Lane::Padding
 }
 
 /// Inputs that are packed together: their lines stay in the first-level cache while 32 rows are scattered over them.
@@ -162,11 +266,94 @@ const BLOCK_INPUTS: usize = 128;
 /// Packs the rows from `first_output` into one panel; rows that do not exist are zero.
 pub(crate) fn pack_panel(panel: &mut [u8], element: ElementType, parts: &[WeightRows<'_>], first_output: usize) {
     let inputs = panel.len() / element.line_bytes();
-    let rows: [_; LINE_ELEMENTS] = std::array::from_fn(|index| find_row(parts, first_output + index));
+    let lanes: [_; LINE_ELEMENTS] = std::array::from_fn(|index| find_lane(parts, first_output + index));
     for first in (0..inputs).step_by(BLOCK_INPUTS) {
         let block = first..inputs.min(first + BLOCK_INPUTS);
-        for (index, row) in rows.iter().enumerate() {
-            pack_run(panel, element, index, *row, block.clone());
+        let mut index = 0;
+        while index < LINE_ELEMENTS {
+            index += pack_lanes(panel, element, &lanes, index, block.clone());
+        }
+    }
+}
+
+/// Packs the inputs `block` of the lane `index`, and of those after it if they are columns of the same tensor; returns
+/// how many lanes that were.
+fn pack_lanes(panel: &mut [u8], element: ElementType, lanes: &[Lane<'_>], index: usize, block: Range<usize>) -> usize {
+    match lanes[index] {
+        Lane::Padding => pack_run(panel, element, index, None, block),
+        Lane::Row(source, bytes) => pack_run(panel, element, index, Some((source, bytes)), block),
+        Lane::Column { part, row } => {
+            let is_same =
+                |lane: &&Lane<'_>| matches!(lane, Lane::Column { part: other, .. } if std::ptr::eq(*other, part));
+            let count = lanes[index..].iter().take_while(is_same).count();
+            let columns = Columns { part, first_row: row, lanes: index..index + count };
+            columns.pack(panel, element, block);
+            return count;
+        }
+    }
+    1
+}
+
+/// Neighbouring lanes that are columns of one transposed tensor.
+struct Columns<'a> {
+    part: &'a WeightRows<'a>,
+    /// The part's row that the first lane is.
+    first_row: usize,
+    lanes: Range<usize>,
+}
+
+impl Columns<'_> {
+    /// Packs the inputs `block`, walking the tensor as it lies in memory: an input's weights for all lanes, which are
+    /// side by side unless rows are picked apart, then the next input's.
+    fn pack(&self, panel: &mut [u8], element: ElementType, block: Range<usize>) {
+        let first = self.part.place(self.first_row, 0);
+        let mut offsets = [0; LINE_ELEMENTS];
+        for (index, offset) in offsets[..self.lanes.len()].iter_mut().enumerate() {
+            *offset = self.part.place(self.first_row + index, 0) - first;
+        }
+        let offsets = &offsets[..self.lanes.len()];
+        match (element, self.part.source) {
+            (ElementType::Bf16, SourceType::Bf16) => {
+                self.lines(panel, Bf16::LINE_BYTES, block, offsets, |line, index, bytes, offset| {
+                    let at = 2 * paired(index);
+                    line[at..at + 2].copy_from_slice(&bytes[2 * offset..2 * offset + 2]);
+                });
+            }
+            (ElementType::Bf16, SourceType::F16) => self.widen::<Bf16>(panel, SourceType::F16, block, offsets),
+            (ElementType::Bf16, SourceType::F32) => self.widen::<Bf16>(panel, SourceType::F32, block, offsets),
+            (ElementType::F32, SourceType::Bf16) => self.widen::<F32>(panel, SourceType::Bf16, block, offsets),
+            (ElementType::F32, SourceType::F16) => self.widen::<F32>(panel, SourceType::F16, block, offsets),
+            (ElementType::F32, SourceType::F32) => self.widen::<F32>(panel, SourceType::F32, block, offsets),
+        }
+    }
+
+    #[inline(always)]
+    fn widen<E: Element>(&self, panel: &mut [u8], source: SourceType, block: Range<usize>, offsets: &[usize]) {
+        self.lines(panel, E::LINE_BYTES, block, offsets, |line, index, bytes, offset| {
+            // SAFETY: `line` is a whole line and `index < 32`.
+            unsafe { E::write(line.as_mut_ptr(), index, widen(source, bytes, offset)) };
+        });
+    }
+
+    /// Gives `write` each line of the block, each lane of it, the bytes from the first lane's weight on, and the
+    /// lane's offset in them.
+    #[inline(always)]
+    fn lines(
+        &self,
+        panel: &mut [u8],
+        line_bytes: usize,
+        block: Range<usize>,
+        offsets: &[usize],
+        write: impl Fn(&mut [u8], usize, &[u8], usize),
+    ) {
+        let size = self.part.source.bytes();
+        let last = offsets.last().map_or(0, |last| (last + 1) * size);
+        for input in block {
+            let first = self.part.place(self.first_row, input) * size;
+            let (line, bytes) = (&mut panel[input * line_bytes..][..line_bytes], &self.part.bytes[first..first + last]);
+            for (lane, &offset) in self.lanes.clone().zip(offsets) {
+                write(line, lane, bytes, offset);
+            }
         }
     }
 }

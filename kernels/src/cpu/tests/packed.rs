@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 
 use super::{Random, assert_same_bits};
-use crate::cpu::{ElementType, MatMut, PackError, PackedMatrix, SourceType, WeightRows, embed};
+use crate::cpu::{ElementType, MatMut, PackError, PackedMatrix, RowPick, SourceType, WeightRows, embed};
 
 /// A tensor's bytes and the values they stand for.
 fn tensor(random: &mut Random, source: SourceType, elements: usize) -> (Vec<u8>, Vec<f32>) {
@@ -81,6 +81,71 @@ fn shards_are_windows_of_rows_and_columns() {
     let packed = PackedMatrix::pack(&[shard], ElementType::F32).expect("one part");
     let expected: Vec<f32> = (15..55).flat_map(|row| values[row * 48 + 19..row * 48 + 40].to_vec()).collect();
     assert_same_bits("shard", &expected, &read_all(&packed));
+}
+
+/// Rows (total, picked, pick) x inputs of tensors; the shard of it that is packed.
+const PICKS: [(usize, usize, RowPick, usize); 6] = [
+    (96, 96, RowPick { from: 0, take: 96, every: 96 }, 70),
+    (300, 100, RowPick { from: 100, take: 100, every: 100 }, 131),
+    (192, 64, RowPick { from: 16, take: 16, every: 48 }, 33),
+    (70, 35, RowPick { from: 1, take: 1, every: 2 }, 257),
+    (31, 7, RowPick { from: 3, take: 3, every: 11 }, 1),
+    (5, 0, RowPick { from: 5, take: 1, every: 1 }, 9),
+];
+
+#[test]
+fn picked_and_transposed_rows_come_back_from_every_source() {
+    let mut random = Random::new();
+    let sources = [SourceType::Bf16, SourceType::F16, SourceType::F32];
+    for (source, (total, rows, pick, inputs)) in sources.iter().flat_map(|source| PICKS.map(|pick| (*source, pick))) {
+        let (bytes, values) = tensor(&mut random, source, total * inputs);
+        for transposed in [false, true] {
+            let whole = if transposed { WeightRows::transposed } else { WeightRows::new };
+            let whole = whole(&bytes, source, total, inputs).expect("the right length");
+            let value = |row: usize, input: usize| {
+                let row = pick.from + row / pick.take * pick.every + row % pick.take;
+                if transposed { values[input * total + row] } else { values[row * inputs + input] }
+            };
+            let picked = whole.picked(rows, pick).expect("rows of the tensor");
+            let (first_row, first_input) = (random.below(rows + 1), random.below(inputs));
+            let shard = picked.rows(first_row..rows).columns(first_input..inputs);
+            // The tensor's own parts after another's rows: panels and lanes do not begin where the part does.
+            let (other_bytes, other) = tensor(&mut random, SourceType::F16, 9 * inputs);
+            let before = WeightRows::new(&other_bytes, SourceType::F16, 9, inputs).expect("the right length");
+            let parts = [before.columns(first_input..inputs), shard, shard];
+            let part: Vec<f32> =
+                (first_row..rows).flat_map(|row| (first_input..inputs).map(move |input| value(row, input))).collect();
+            let before = other.chunks_exact(inputs).flat_map(|row| row[first_input..].to_vec());
+            let expected: Vec<f32> = before.chain(part.clone()).chain(part.clone()).collect();
+            let what = format!("{source:?} {rows} of {total} x {inputs} by {pick:?}, transposed {transposed}");
+            assert_same_bits(&what, &part, &shard.widened());
+            let wide = PackedMatrix::pack(&parts, ElementType::F32).expect("parts of one shape");
+            assert_same_bits(&what, &expected, &read_all(&wide));
+            let narrow = PackedMatrix::pack(&parts, ElementType::Bf16).expect("parts of one shape");
+            let rounded: Vec<f32> = expected.iter().map(|value| bf16::from_f32(*value).to_f32()).collect();
+            assert_same_bits(&what, &rounded, &read_all(&narrow));
+        }
+    }
+}
+
+#[test]
+fn picks_that_leave_the_tensor_are_refused() {
+    let bytes = [0u8; 24];
+    let picked = |rows, from, take, every| {
+        let whole = WeightRows::new(&bytes, SourceType::F32, 6, 1).expect("the right length");
+        whole.picked(rows, RowPick { from, take, every }).map(|rows| rows.num_rows())
+    };
+    for (rows, from, take, every) in
+        [(3, 0, 1, 2), (6, 0, 6, 6), (4, 1, 2, 3), (0, 6, 1, 1), (1, 5, usize::MAX, usize::MAX)]
+    {
+        assert_eq!(picked(rows, from, take, every), Ok(rows));
+    }
+    for (rows, from, take, every) in
+        [(4, 0, 1, 2), (6, 1, 6, 6), (4, 2, 2, 3), (1, 6, 1, 1), (1, 0, 0, 1), (2, 0, 2, 1)]
+    {
+        let pick = RowPick { from, take, every };
+        assert_eq!(picked(rows, from, take, every), Err(PackError::Rows { pick, rows, total: 6 }));
+    }
 }
 
 #[test]
