@@ -19,7 +19,7 @@ use super::view::{MatMut, MatRef, check_items, check_shape};
 ///
 /// # Panics
 /// If the number of an expert has no matrix.
-pub fn expert_linear_items(experts: MatRef<'_>, weights: &[&PackedMatrix]) -> usize {
+pub fn expert_linear_items(experts: MatRef<'_>, weights: &[PackedMatrix]) -> usize {
     SCRATCH.with_borrow_mut(|scratch| {
         scratch.group(experts, weights.len());
         (0..weights.len()).map(|expert| scratch.num_items(expert, weights)).sum()
@@ -37,11 +37,11 @@ pub fn expert_linear_items(experts: MatRef<'_>, weights: &[&PackedMatrix]) -> us
 pub fn expert_linear(
     x: MatRef<'_>,
     experts: MatRef<'_>,
-    weights: &[&PackedMatrix],
+    weights: &[PackedMatrix],
     out: MatMut<'_>,
     items: Range<usize>,
 ) {
-    let Some(&shape) = weights.first() else { return check_items(&items, 0) };
+    let Some(shape) = weights.first() else { return check_items(&items, 0) };
     let (rows, top_k, inputs) = (x.rows(), experts.columns(), shape.inputs());
     let own_columns = x.columns() != inputs;
     check_shape("experts", (experts.rows(), top_k), (rows, top_k));
@@ -105,14 +105,14 @@ impl Scratch {
         expert.checked_sub(1).map_or(0, |before| self.ends[before])..self.ends[expert]
     }
 
-    fn num_items(&self, expert: usize, weights: &[&PackedMatrix]) -> usize {
-        num_groups(self.pairs_of(expert).len()) * num_strips(weights[expert])
+    fn num_items(&self, expert: usize, weights: &[PackedMatrix]) -> usize {
+        num_groups(self.pairs_of(expert).len()) * num_strips(&weights[expert])
     }
 }
 
 struct Product<'a> {
     x: MatRef<'a>,
-    weights: &'a [&'a PackedMatrix],
+    weights: &'a [PackedMatrix],
     top_k: usize,
     /// Whether each expert of a row has columns of its own in `x`.
     own_columns: bool,
@@ -135,13 +135,13 @@ impl Product<'_> {
 
     /// Some items of one expert, group by group.
     fn expert(&self, expert: usize, items: Range<usize>, scratch: &mut Scratch) {
-        let (pairs, strips) = (scratch.pairs_of(expert), num_strips(self.weights[expert]));
+        let (pairs, strips) = (scratch.pairs_of(expert), num_strips(&self.weights[expert]));
         let num_groups = num_groups(pairs.len());
         for group in items.start / strips..items.end.div_ceil(strips) {
             let pairs = part(pairs.clone(), group, num_groups);
             self.gather(pairs.clone(), scratch);
             for item in items.start.max(group * strips)..items.end.min((group + 1) * strips) {
-                self.strip(self.weights[expert], item % strips, pairs.clone(), scratch);
+                self.strip(&self.weights[expert], item % strips, pairs.clone(), scratch);
             }
         }
     }
