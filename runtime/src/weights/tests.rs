@@ -57,8 +57,15 @@ fn write(dir: &Path, name: &str, tensors: &[Raw]) {
     fs::write(dir.join(name), bytes(tensors)).unwrap();
 }
 
-const QUIET: LoadOptions<'_> =
-    LoadOptions { rank: Rank::ALONE, tied: false, dtype: WeightDtype::Auto, num_threads: 3, progress: &|_, _| () };
+const QUIET: LoadOptions<'_> = LoadOptions {
+    rank: Rank::ALONE,
+    tied: false,
+    names: Names::PLAIN,
+    ignore_extra: false,
+    dtype: WeightDtype::Auto,
+    num_threads: 3,
+    progress: &|_, _| (),
+};
 
 fn load_from(tensors: &[Raw], options: LoadOptions<'_>) -> Result<Loaded, WeightsError> {
     let dir = tempfile::tempdir().unwrap();
