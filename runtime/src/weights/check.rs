@@ -76,8 +76,9 @@ impl Check<'_> {
     fn absent(&self, tensor: &str, unused: &mut Vec<String>) -> WeightFault {
         let parts: Vec<String> = quantised::parts(tensor).filter(|part| self.shards.has(part)).collect();
         let Some(first) = parts.first().and_then(|first| self.shards.get(first)) else {
-            let similar = most_similar(tensor, unused.iter().map(String::as_str)).map(str::to_owned);
-            return WeightFault::Missing { tensor: tensor.to_owned(), similar };
+            let without_prefix = tensor.strip_prefix(self.prefix).filter(|name| unused.iter().any(|own| own == name));
+            let similar = without_prefix.or_else(|| most_similar(tensor, unused.iter().map(String::as_str)));
+            return WeightFault::Missing { tensor: tensor.to_owned(), similar: similar.map(str::to_owned) };
         };
         unused.retain(|name| !parts.contains(name));
         let parts: Vec<_> = parts.iter().map(|part| format!("`{part}`")).collect();
