@@ -32,7 +32,8 @@ const WHAT_TO_DO_ABOUT_EXTRA: &str = "another architecture variant: add what the
 const WHAT_TO_DO_ABOUT_TYPES: &str = "quantised checkpoints (FP8, integers, MXFP4) cannot be served: take the model's \
                                       bfloat16, float16 or float32 checkpoint, or convert this one to bfloat16";
 
-/// One fault. Files are named without their directory.
+/// One fault. Files are named without their directory. A fault that tensors share which differ in the numbers of their
+/// names is one, for `layers.{0..31}.norm.weight`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum WeightFault {
     /// Neither a weights file nor an index.
@@ -119,14 +120,14 @@ pub enum WeightFault {
         found: String,
     },
     /// A tensor that the model needs, of which there are only the parts of a quantised form.
-    #[error("`{tensor}` is quantised, as {parts}; bfloat16, float16 and float32 can be read ({file})")]
+    #[error("`{tensor}` is quantised: there are tensors that end with {ends} instead ({file})")]
     Quantised {
         /// The tensor.
         tensor: String,
         /// The file that holds the first of the parts.
         file: String,
-        /// What is there instead of it.
-        parts: String,
+        /// How the names of the parts end.
+        ends: String,
     },
     /// A part of a tensor that is not in it, by the sizes of the configuration.
     #[error("`{tensor}` cannot be divided as the graph says: {what}")]
@@ -144,6 +145,26 @@ pub enum WeightFault {
         /// How many there are.
         num_tensors: usize,
     },
+}
+
+impl WeightFault {
+    /// The tensor that is at fault, of those that the model needs.
+    pub(super) fn tensor_mut(&mut self) -> Option<&mut String> {
+        match self {
+            WeightFault::Missing { tensor, .. }
+            | WeightFault::Shape { tensor, .. }
+            | WeightFault::Dtype { tensor, .. }
+            | WeightFault::Quantised { tensor, .. }
+            | WeightFault::Misfit { tensor, .. } => Some(tensor),
+            WeightFault::NoWeights { .. }
+            | WeightFault::Unreadable { .. }
+            | WeightFault::Malformed { .. }
+            | WeightFault::WrongLength { .. }
+            | WeightFault::ShardAbsent { .. }
+            | WeightFault::NotInShard { .. }
+            | WeightFault::Extra { .. } => None,
+        }
+    }
 }
 
 fn extra(tensors: &str, num_tensors: usize) -> String {

@@ -137,7 +137,7 @@ pub fn load(dir: &Path, specs: &[WeightSpec], options: LoadOptions<'_>) -> Resul
     let shards = Shards::open(dir)?;
     let prefix = names::prefix(&shards, specs, options.names);
     let layout = Layout::new(specs, prefix, |tensor| options.tied || !shards.has(tensor));
-    let unused = check::Check { shards: &shards, layout: &layout, specs, prefix, options }.run()?;
+    let unused = check::Check { shards: &shards, layout: &layout, specs, prefix, options }.run()?.into_iter().collect();
     let weights = pack::pack(&shards, &layout, options)?;
     Ok(Loaded { weights, unused })
 }

@@ -2,7 +2,7 @@
 
 /// What stands after a module's or a tensor's name, where quantisers store a weight in parts: MXFP4, FP8 with scales,
 /// compressed-tensors, GPTQ and AWQ, bitsandbytes.
-const ENDS: [&str; 14] = [
+pub(super) const ENDS: [&str; 14] = [
     "_blocks",
     "_scales",
     ".weight_packed",
@@ -19,8 +19,7 @@ const ENDS: [&str; 14] = [
     ".weight.quant_map",
 ];
 
-/// The names that the parts of `tensor` have where it is quantised.
-pub(super) fn parts(tensor: &str) -> impl Iterator<Item = String> {
-    let stem = tensor.strip_suffix(".weight").unwrap_or(tensor);
-    ENDS.iter().map(move |end| format!("{stem}{end}"))
+/// The name of the part of a quantised `tensor` that has this end.
+pub(super) fn part(tensor: &str, end: &str) -> String {
+    format!("{}{end}", tensor.strip_suffix(".weight").unwrap_or(tensor))
 }

@@ -86,14 +86,52 @@ fn quantised_tensors_are_told_from_missing_ones() {
     assert_eq!(
         error.to_string().lines().skip(1).collect::<Vec<_>>(),
         [
-            "  `embed` is quantised, as `embed_blocks` and `embed_scales`; bfloat16, float16 and float32 can be read \
-             (model.safetensors)",
+            "  `embed` is quantised: there are tensors that end with `_blocks`, `_scales` instead (model.safetensors)",
             "  `norm` is F8_E4M3; bfloat16, float16 and float32 can be read (model.safetensors)",
             "  `norm_scale` is not read by this graph",
             "  another architecture variant: add what they are for to the graph, or name them in `ignores`; serve anyway \
              with --ignore-extra-weights",
             "  quantised checkpoints (FP8, integers, MXFP4) cannot be served: take the model's bfloat16, float16 or \
              float32 checkpoint, or convert this one to bfloat16",
+        ]
+    );
+}
+
+#[test]
+fn a_fault_of_many_layers_is_one() {
+    let spec = |tensor: &str, role, rows, columns| WeightSpec {
+        role,
+        pieces: vec![Piece { tensor: tensor.into(), tied: None, rows, columns, stored: Stored::default() }],
+        columns,
+        experts: None,
+        layers: Some((0..12).collect()),
+        part: Part::Whole,
+    };
+    let specs = [
+        spec("layers.{layer}.up.weight", WeightRole::Matrix, 3, 8),
+        spec("layers.{layer}.down.weight", WeightRole::Matrix, 3, 8),
+        spec("layers.{layer}.norm.weight", WeightRole::Vector, 1, 8),
+    ];
+    let tensors = (0..12).flat_map(|layer| {
+        let name = |end: &str| -> &'static str { Box::leak(format!("layers.{layer}.{end}").into_boxed_str()) };
+        let norm = if layer == 7 { 8 } else { 9 };
+        [
+            f32s(name("upp.weight"), &[3, 8], 0.0),
+            Raw(name("down.weight"), Dtype::F8_E4M3, vec![3, 8], vec![0; 24]),
+            f32s(name("down.weight_scale"), &[1], 0.0),
+            f32s(name("norm.weight"), &[norm], 0.0),
+        ]
+    });
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "model.safetensors", &tensors.collect::<Vec<_>>());
+    let error = load(dir.path(), &specs, QUIET).unwrap_err();
+    assert_eq!(
+        error.faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        [
+            "`layers.{0..11}.up.weight` is missing; did you mean `layers.{0..11}.upp.weight`?",
+            "`layers.{0..11}.down.weight` is F8_E4M3; bfloat16, float16 and float32 can be read (model.safetensors)",
+            "`layers.{0..6,8..11}.norm.weight` is [9], the model needs [8] (model.safetensors)",
+            "`layers.{0..11}.upp.weight` (12 tensors) are not read by this graph",
         ]
     );
 }
