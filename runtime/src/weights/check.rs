@@ -121,7 +121,9 @@ fn together(faults: Vec<WeightFault>) -> Vec<WeightFault> {
     }
     let named = |fault: &WeightFault, name: String| {
         let mut fault = fault.clone();
-        fault.tensor_mut().map(|tensor| *tensor = name);
+        if let Some(tensor) = fault.tensor_mut() {
+            *tensor = name;
+        }
         fault
     };
     let groups = |(fault, tensors): &(WeightFault, BTreeSet<String>)| {
