@@ -11,7 +11,7 @@ use std::ops::Range;
 use crate::checkpoint::Config;
 use crate::launch::{Device, Launcher, Point, StreamSpec};
 
-pub use binding::{Binding, Definition, Literal, MAX_SIZE, Number, Quantity, Setting, Size};
+pub use binding::{Binding, BoundSizes, Definition, LayerPattern, Literal, MAX_SIZE, Number, Quantity, Setting, Size};
 pub use suits::{Suits, choose};
 
 /// What `compile_model!` makes of a graph and its plans, for devices of type `D`.

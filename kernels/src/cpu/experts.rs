@@ -19,7 +19,7 @@ use super::view::{MatMut, MatRef, check_items, check_shape};
 ///
 /// # Panics
 /// If the number of an expert has no matrix.
-pub fn expert_linear_items(experts: MatRef<'_>, weights: &[&PackedMatrix]) -> usize {
+pub fn expert_linear_items(experts: MatRef<'_>, weights: &[PackedMatrix]) -> usize {
     SCRATCH.with_borrow_mut(|scratch| {
         scratch.group(experts, weights.len());
         (0..weights.len()).map(|expert| scratch.num_items(expert, weights)).sum()
@@ -37,12 +37,12 @@ pub fn expert_linear_items(experts: MatRef<'_>, weights: &[&PackedMatrix]) -> us
 pub fn expert_linear(
     x: MatRef<'_>,
     experts: MatRef<'_>,
-    weights: &[&PackedMatrix],
+    weights: &[PackedMatrix],
     bias: Option<&[f32]>,
     out: MatMut<'_>,
     items: Range<usize>,
 ) {
-    let Some(&shape) = weights.first() else { return check_items(&items, 0) };
+    let Some(shape) = weights.first() else { return check_items(&items, 0) };
     let (rows, top_k, inputs) = (x.rows(), experts.columns(), shape.inputs());
     let own_columns = x.columns() != inputs;
     check_shape("experts", (experts.rows(), top_k), (rows, top_k));
@@ -108,14 +108,14 @@ impl Scratch {
         expert.checked_sub(1).map_or(0, |before| self.ends[before])..self.ends[expert]
     }
 
-    fn num_items(&self, expert: usize, weights: &[&PackedMatrix]) -> usize {
-        num_groups(self.pairs_of(expert).len()) * num_strips(weights[expert])
+    fn num_items(&self, expert: usize, weights: &[PackedMatrix]) -> usize {
+        num_groups(self.pairs_of(expert).len()) * num_strips(&weights[expert])
     }
 }
 
 struct Product<'a> {
     x: MatRef<'a>,
-    weights: &'a [&'a PackedMatrix],
+    weights: &'a [PackedMatrix],
     bias: Option<&'a [f32]>,
     top_k: usize,
     /// Whether each expert of a row has columns of its own in `x`.
@@ -139,7 +139,7 @@ impl Product<'_> {
 
     /// Some items of one expert, group by group.
     fn expert(&self, expert: usize, items: Range<usize>, scratch: &mut Scratch) {
-        let (pairs, strips) = (scratch.pairs_of(expert), num_strips(self.weights[expert]));
+        let (pairs, strips) = (scratch.pairs_of(expert), num_strips(&self.weights[expert]));
         let num_groups = num_groups(pairs.len());
         for group in items.start / strips..items.end.div_ceil(strips) {
             let pairs = part(pairs.clone(), group, num_groups);
@@ -162,7 +162,7 @@ impl Product<'_> {
     }
 
     fn strip(&self, expert: usize, strip: usize, pairs: Range<usize>, scratch: &mut Scratch) {
-        let weight = self.weights[expert];
+        let weight = &self.weights[expert];
         let bias = self.bias.map(|bias| &bias[expert * weight.outputs()..(expert + 1) * weight.outputs()]);
         let first = strip * STRIP_OUTPUTS;
         let columns = (weight.outputs() - first).min(STRIP_OUTPUTS);

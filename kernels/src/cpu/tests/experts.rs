@@ -53,14 +53,14 @@ impl Case {
 
     /// Some of the rows, by a kernel call for each range of items; items are cut by `cut`.
     fn run(&self, rows: std::ops::Range<usize>, cut: &mut dyn FnMut(usize) -> Vec<std::ops::Range<usize>>) -> Vec<f32> {
-        let (columns, weights) = (self.top_k * self.outputs(), self.weights.iter().collect::<Vec<_>>());
+        let (columns, weights) = (self.top_k * self.outputs(), &self.weights);
         let x = &self.x[rows.start * self.x_columns..rows.end * self.x_columns];
         let experts = &self.experts[rows.start * self.top_k..rows.end * self.top_k];
         let (x, experts) = (MatRef::new(x, rows.len(), self.x_columns), MatRef::new(experts, rows.len(), self.top_k));
         let mut wide = vec![UNTOUCHED; rows.len() * (columns + 5)];
         let out = MatMut::new(&mut wide, rows.len(), columns + 5).window(2..2 + columns);
-        for items in cut(expert_linear_items(experts, &weights)) {
-            expert_linear(x, experts, &weights, self.bias.as_deref(), out, items);
+        for items in cut(expert_linear_items(experts, weights)) {
+            expert_linear(x, experts, weights, self.bias.as_deref(), out, items);
         }
         let mut result = Vec::new();
         for row in wide.chunks_exact(columns + 5) {
@@ -153,12 +153,12 @@ fn experts_that_no_row_goes_to_have_no_items() {
     let weights: Vec<_> = (0..4).map(|seed| PackedMatrix::random(100, 8, ElementType::Bf16, seed, 1.0)).collect();
     let numbers = [3, 1, 3, 0].map(f32::from_bits);
     // Three experts of two strips each.
-    assert_eq!(expert_linear_items(MatRef::new(&numbers, 2, 2), &weights.iter().collect::<Vec<_>>()), 6);
+    assert_eq!(expert_linear_items(MatRef::new(&numbers, 2, 2), &weights), 6);
 }
 
 #[test]
 #[should_panic(expected = "expert 4 of 4")]
 fn the_number_of_an_expert_that_is_not_there_is_refused() {
     let weights: Vec<_> = (0..4).map(|seed| PackedMatrix::random(3, 8, ElementType::F32, seed, 1.0)).collect();
-    expert_linear_items(MatRef::new(&[f32::from_bits(4)], 1, 1), &weights.iter().collect::<Vec<_>>());
+    expert_linear_items(MatRef::new(&[f32::from_bits(4)], 1, 1), &weights);
 }

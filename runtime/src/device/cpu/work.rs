@@ -131,7 +131,7 @@ impl Launch {
         match &self.work {
             Work::Linear(args) => kernels::linear_items(args.x.num_rows as usize, matrix(memory, args)),
             Work::ExpertLinear(args) => {
-                kernels::expert_linear_items(memory.arena.read(args.experts), &memory.weights.experts(args.weight))
+                kernels::expert_linear_items(memory.arena.read(args.experts), memory.weights.experts(args.weight))
             }
             Work::Attention(args) => self.attention_items(memory, args),
             Work::Sample(rows) => rows.num_rows(),
@@ -310,7 +310,7 @@ fn expert_linear(memory: &Memory, args: &ExpertLinear, items: Range<usize>) {
     let (x, experts) = (memory.arena.read(args.x), memory.arena.read(args.experts));
     let weights = memory.weights.experts(args.weight);
     let bias = args.bias.map(|bias| memory.weights.vector(bias));
-    kernels::expert_linear(x, experts, &weights, bias, memory.arena.write(args.out), items);
+    kernels::expert_linear(x, experts, weights, bias, memory.arena.write(args.out), items);
 }
 
 /// As of a product with the weights of as many experts as rows can go to.
