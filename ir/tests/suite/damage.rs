@@ -9,7 +9,9 @@ fn damaged(source: &str) -> Vec<String> {
     let lines: Vec<&str> = source.lines().collect();
     let without = (0..lines.len()).map(|i| [&lines[..i], &lines[i + 1..]].concat().join("\n"));
     let twice = (0..lines.len()).map(|i| [&lines[..=i], &lines[i..]].concat().join("\n"));
-    let cuts = source.match_indices(|c: char| !c.is_alphanumeric()).map(|(at, _)| at).step_by(13);
+    let cuts: Vec<_> = source.match_indices(|c: char| !c.is_alphanumeric()).map(|(at, _)| at).collect();
+    let step = (cuts.len() / 100).max(13);
+    let cuts = cuts.into_iter().step_by(step);
     let words = cuts.map(|at| {
         let end = source[at + 1..].find(|c: char| !c.is_alphanumeric()).map_or(source.len(), |length| at + 1 + length);
         format!("{}é{}", &source[..at + 1], &source[end..])
