@@ -2,11 +2,10 @@
 
 use proc_macro2::{Literal, TokenStream};
 use quote::{format_ident, quote};
-use syn::Ident;
 use trefoil_ir::dim::{Dim, Expr};
-use trefoil_ir::graph::{self, Cache, Expectation, Graph, Part, Weight, WeightRole};
-use trefoil_ir::ids::BlockId;
-use trefoil_ir::op::{Op, RopeScaling};
+use trefoil_ir::graph::{self, Cache, Expectation, Graph, Node, Part, Piece, Slice, Stored, Weight, WeightRole};
+use trefoil_ir::ids::{BlockId, Id};
+use trefoil_ir::op::{Op, Pairs};
 
 use crate::names::{constant, ident, parameter};
 use crate::ranks::Model;
@@ -16,11 +15,10 @@ use crate::tables::{Angles, Tables};
 /// `bind` and the functions it calls.
 pub(crate) fn functions(model: &Model<'_>, tables: &Tables) -> TokenStream {
     let bind = bind(model, tables);
-    let layers = layers_of_blocks(&model.graph);
     let weights = weights(&model.graph, tables);
     let caches = caches(&model.graph, tables);
     let angles = angles(&model.graph, tables);
-    quote!(#bind #layers #weights #caches #angles)
+    quote!(#bind #weights #caches #angles)
 }
 
 fn bind(model: &Model<'_>, tables: &Tables) -> TokenStream {
@@ -28,8 +26,9 @@ fn bind(model: &Model<'_>, tables: &Tables) -> TokenStream {
     let name = &graph.name;
     let expects = graph.expects.iter().map(expect);
     let dims = graph.dims.values().filter(|dim| dim.value != Expr::Step).map(|dim| {
-        let (local, number, value) = (ident(&dim.name), constant(&dim.name), quantity(&dim.value, Kind::Size));
-        quote!(let #local = read.size(dim::#number, #value);)
+        let (local, number, value) = (ident(&dim.name), constant(&dim.name), quantity(&dim.value, Kind::Size(graph)));
+        let read = if is_width(graph, &dim.name) { quote!(size) } else { quote!(count) };
+        quote!(let #local = read.#read(dim::#number, #value);)
     });
     let params = graph.params.values().map(|param| {
         let (local, number) = (ident(&param.name), constant(&param.name));
@@ -42,10 +41,12 @@ fn bind(model: &Model<'_>, tables: &Tables) -> TokenStream {
         let (text, value) = (dim.to_string(), checked(&dim));
         quote!(read.derived(#text, #value);)
     });
-    let num_layers = repeats(graph).fold(Dim::constant(0), |sum, (_, times)| sum.plus(times));
+    let layers = graph.nodes.iter().filter_map(layers);
+    let context = context(graph);
+    let names = names(graph);
     let vocab = graph.values[graph.gives].ty.columns().cloned().unwrap_or_default();
-    let known = locals(graph, [&num_layers, &vocab], &quote!(dims));
-    let (num_layers, vocab) = (field("num_layers", &plain(&num_layers)), field("vocab", &plain(&vocab)));
+    let known = locals(graph, [&vocab], &quote!(dims));
+    let vocab = field("vocab", &plain(&vocab));
     quote! {
         /// Reads the model's sizes and settings from a configuration.
         ///
@@ -57,21 +58,66 @@ fn bind(model: &Model<'_>, tables: &Tables) -> TokenStream {
             #(#dims)*
             #(#params)*
             #(#derived)*
-            let (dims, params) = read.finish()?;
+            #(#layers)*
+            #context
+            let model::BoundSizes { dims, params, blocks, context } = read.finish()?;
             #known
             Ok(model::BoundModel {
-                #num_layers,
+                num_layers: blocks.len(),
                 #vocab,
-                weights: weights(&dims),
-                caches: caches(&dims),
+                weights: weights(&dims, &blocks),
+                caches: caches(&dims, &blocks),
                 ropes: ropes(&dims, &params),
-                context: None,
-                names: model::Names::PLAIN,
                 dims,
                 params,
+                blocks,
+                context,
+                names: #names,
             })
         }
     }
+}
+
+/// Whether a size is more than a number of layers or of rotating elements, which may be 0.
+fn is_width(graph: &Graph, name: &str) -> bool {
+    let mentions = |dim: &Dim| dim.names().contains(&name);
+    let weights = graph.weights.values().flat_map(sizes_of);
+    let caches = graph.caches.values().flat_map(|cache| [&cache.kv_heads, &cache.head]);
+    let values = graph.values.values().flat_map(|value| &value.ty.shape);
+    let definitions = graph.dims.values().map(|dim| &dim.value);
+    weights.chain(caches).chain(values).any(mentions) || definitions.flat_map(Expr::names).any(|own| own == name)
+}
+
+/// The layers of a repeat.
+fn layers(node: &Node) -> Option<TokenStream> {
+    let Op::Repeat { blocks, pattern, times, .. } = &node.op else { return None };
+    let number = |at: &usize| Literal::usize_unsuffixed(blocks[*at].index());
+    let (cycle, keys) = (pattern.cycle.iter().map(number), &pattern.keys);
+    let kinds = pattern.kinds.iter().map(|(kind, at)| {
+        let (kind, number) = (literal(kind), number(at));
+        quote!((#kind, #number))
+    });
+    let (text, times) = (times.to_string(), checked(times));
+    Some(quote! {
+        read.layers(#text, #times, &model::LayerPattern { cycle: &[#(#cycle),*], keys: &[#(#keys),*], kinds: &[#(#kinds),*] });
+    })
+}
+
+/// The longest sequence: as the graph says, or by the key that most configurations have.
+fn context(graph: &Graph) -> TokenStream {
+    let usual = Expr::Config("max_position_embeddings".to_owned());
+    let expr = graph.context.as_ref().unwrap_or(&usual);
+    let (text, value) = (expr.to_string(), quantity(expr, Kind::Size(graph)));
+    quote!(read.context(#text, #value);)
+}
+
+fn names(graph: &Graph) -> TokenStream {
+    let Graph { prefixes, ignores, .. } = graph;
+    if prefixes.is_empty() && ignores.is_empty() {
+        return quote!(model::Names::PLAIN);
+    }
+    let prefixes = if prefixes.is_empty() { &vec![String::new()] } else { prefixes };
+    quote!(model::Names { prefixes: &[#(#prefixes),*], ignores: &[#(#ignores),*] })
 }
 
 /// A field of a structure, in short form where the value has its name.
@@ -82,7 +128,12 @@ fn field(name: &str, value: &TokenStream) -> TokenStream {
 
 fn expect(expectation: &Expectation) -> TokenStream {
     let key = &expectation.key;
-    let one_of = expectation.one_of.iter().map(|literal| match literal {
+    let one_of = expectation.one_of.iter().map(literal);
+    quote!(read.expect(#key, &[#(#one_of),*]);)
+}
+
+fn literal(literal: &graph::Literal) -> TokenStream {
+    match literal {
         graph::Literal::None => quote!(model::Literal::None),
         graph::Literal::Bool(value) => quote!(model::Literal::Bool(#value)),
         graph::Literal::Number(value) => {
@@ -90,15 +141,18 @@ fn expect(expectation: &Expectation) -> TokenStream {
             quote!(model::Literal::Number(#value))
         }
         graph::Literal::Text(value) => quote!(model::Literal::Text(#value)),
-    });
-    quote!(read.expect(#key, &[#(#one_of),*]);)
+        graph::Literal::List(values) => {
+            let values = values.iter().map(self::literal);
+            quote!(model::Literal::List(&[#(#values),*]))
+        }
+    }
 }
 
 /// The sizes of weights, caches and buffers that some configuration could make impossible.
 fn derived_sizes(model: &Model<'_>, tables: &Tables) -> Vec<Dim> {
     let weights = tables.weights.iter().flat_map(|(_, weight)| sizes_of(weight));
     let caches = tables.caches.iter().flat_map(|(_, cache)| [&cache.kv_heads, &cache.head]);
-    let angles = tables.angles.iter().map(|(_, angles)| &angles.head);
+    let angles = tables.angles.iter().map(|(_, angles)| &angles.rotary);
     let schedules = model.plans.iter().filter_map(|planned| planned.graph.schedule.as_ref());
     let buffers = schedules.clone().flat_map(|schedule| schedule.buffers.values().flat_map(|buffer| &buffer.columns));
     let homes = schedules.flat_map(|schedule| schedule.homes.values().flatten().map(|home| &home.columns));
@@ -111,70 +165,21 @@ fn derived_sizes(model: &Model<'_>, tables: &Tables) -> Vec<Dim> {
     fallible
 }
 
-/// The repeats of the main body: one period of blocks, and how many layers.
-fn repeats(graph: &Graph) -> impl Iterator<Item = (&[BlockId], &Dim)> {
-    graph.nodes.iter().filter_map(|node| {
-        let Op::Repeat { blocks, times, .. } = &node.op else { return None };
-        Some((blocks.as_slice(), times))
-    })
-}
-
-fn block_layers(graph: &Graph, block: BlockId) -> Ident {
-    format_ident!("{}_layers", ident(&graph.blocks[block].name))
-}
-
-/// A function per block that lists its layers.
-fn layers_of_blocks(graph: &Graph) -> TokenStream {
-    let functions = graph.blocks.iter().map(|(id, block)| {
-        let name = block_layers(graph, id);
-        let doc = format!(" The layers of block `{}`.", block.name);
-        let mut first = Dim::constant(0);
-        let mut parts = vec![];
-        let mut sizes = vec![];
-        for (blocks, times) in repeats(graph) {
-            let end = first.plus(times);
-            if blocks.contains(&id) {
-                parts.push(layers_of(&first, &end, blocks, id));
-                sizes.extend([first.clone(), end.clone()]);
-            }
-            first = end;
-        }
-        let known = locals(graph, &sizes, &quote!(dims));
-        let all =
-            parts.split_first().map_or(quote!(Vec::new()), |(first, rest)| quote!(#first #(.chain(#rest))*.collect()));
-        let dims = parameter("dims", &quote!(#known #all));
-        quote! {
-            #[doc = #doc]
-            fn #name(#dims: &[usize]) -> Vec<usize> {
-                #known
-                #all
-            }
-        }
-    });
-    quote!(#(#functions)*)
-}
-
-fn layers_of(first: &Dim, end: &Dim, blocks: &[BlockId], block: BlockId) -> TokenStream {
-    let turns: Vec<_> =
-        (0..blocks.len()).filter(|turn| blocks[*turn] == block).map(Literal::usize_unsuffixed).collect();
-    let (first, end, period) = (plain(first), plain(end), Literal::usize_unsuffixed(blocks.len()));
-    if turns.len() == blocks.len() {
-        return quote!((#first..#end));
-    }
-    match turns.as_slice() {
-        [turn] => quote!((#first..#end).skip(#turn).step_by(#period)),
-        turns => quote!((#first..#end).filter(|layer| matches!((layer - (#first)) % #period, #(#turns)|*))),
-    }
+/// The layers that have a block.
+fn layers_of(graph: &Graph, block: BlockId) -> TokenStream {
+    let block = constant(&graph.blocks[block].name);
+    quote!(model::layers_of(blocks, block::#block))
 }
 
 fn weights(graph: &Graph, tables: &Tables) -> TokenStream {
     let sizes = tables.weights.iter().flat_map(|(_, weight)| sizes_of(weight));
     let known = locals(graph, sizes, &quote!(dims));
     let entries: Vec<_> = tables.weights.iter().map(|(_, weight)| weight_spec(graph, weight)).collect();
-    let dims = parameter("dims", &quote!(#known #(#entries)*));
+    let text = quote!(#known #(#entries)*);
+    let (dims, blocks) = (parameter("dims", &text), parameter("blocks", &text));
     quote! {
         /// The weight table, in the order of [`weight`].
-        fn weights(#dims: &[usize]) -> Vec<model::WeightSpec> {
+        fn weights(#dims: &[usize], #blocks: &[u16]) -> Vec<model::WeightSpec> {
             #known
             Vec::from([#(#entries),*])
         }
@@ -182,8 +187,15 @@ fn weights(graph: &Graph, tables: &Tables) -> TokenStream {
 }
 
 fn sizes_of(weight: &Weight) -> impl Iterator<Item = &Dim> {
-    let pieces = weight.pieces.iter().flat_map(|piece| [&piece.rows, &piece.columns]);
+    let pieces = weight.pieces.iter().flat_map(|piece| [&piece.rows, &piece.columns].into_iter().chain(taken(piece)));
     pieces.chain([&weight.columns]).chain(&weight.experts)
+}
+
+/// Sizes of the tensor that a piece is some rows of.
+fn taken(piece: &Piece) -> impl Iterator<Item = &Dim> {
+    piece.stored.slice.iter().flat_map(|Slice { of, from, stride }| {
+        [of, from].into_iter().chain(stride.iter().flat_map(|(take, every)| [take, every]))
+    })
 }
 
 fn weight_spec(graph: &Graph, weight: &Weight) -> TokenStream {
@@ -192,22 +204,18 @@ fn weight_spec(graph: &Graph, weight: &Weight) -> TokenStream {
         WeightRole::Experts => quote!(model::WeightRole::Experts),
         WeightRole::Table => quote!(model::WeightRole::Table),
         WeightRole::Vector => quote!(model::WeightRole::Vector),
+        WeightRole::ExpertVectors => quote!(model::WeightRole::ExpertVectors),
     };
     let pieces = weight.pieces.iter().map(|piece| {
         let (tensor, rows, columns) = (&piece.tensor, plain(&piece.rows), field("columns", &plain(&piece.columns)));
         let tied = piece.tied.as_ref().map_or(quote!(None), |tied| quote!(Some(#tied.to_owned())));
-        quote!(model::Piece {
-            tensor: #tensor.to_owned(),
-            tied: #tied,
-            rows: #rows,
-            #columns,
-            stored: model::Stored::default(),
-        })
+        let stored = stored(weight.role, piece);
+        quote!(model::Piece { tensor: #tensor.to_owned(), tied: #tied, rows: #rows, #columns, stored: #stored })
     });
     let columns = plain(&weight.columns);
     let layers = weight.block.map_or(quote!(None), |block| {
-        let layers = block_layers(graph, block);
-        quote!(Some(#layers(dims)))
+        let layers = layers_of(graph, block);
+        quote!(Some(#layers))
     });
     let part = match weight.part {
         Part::Whole => quote!(model::Part::Whole),
@@ -232,14 +240,33 @@ fn weight_spec(graph: &Graph, weight: &Weight) -> TokenStream {
     }
 }
 
+fn stored(role: WeightRole, piece: &Piece) -> TokenStream {
+    let Stored { transposed, slice, plus } = &piece.stored;
+    if piece.stored == Stored::default() {
+        return quote!(model::Stored::default());
+    }
+    let slice = slice.as_ref().map_or(quote!(None), |Slice { of, from, stride }| {
+        let own = match role {
+            WeightRole::Vector | WeightRole::ExpertVectors => &piece.columns,
+            WeightRole::Matrix | WeightRole::Experts | WeightRole::Table => &piece.rows,
+        };
+        let (take, every) = stride.as_ref().map_or((own, own), |(take, every)| (take, every));
+        let [of, from, take, every] = [of, from, take, every].map(plain);
+        quote!(Some(model::Slice { of: #of, from: #from, take: #take, every: #every }))
+    });
+    let plus = Literal::f32_unsuffixed(*plus);
+    quote!(model::Stored { transposed: #transposed, slice: #slice, plus: #plus })
+}
+
 fn caches(graph: &Graph, tables: &Tables) -> TokenStream {
     let sizes = tables.caches.iter().flat_map(|(_, cache)| [&cache.kv_heads, &cache.head]);
     let known = locals(graph, sizes, &quote!(dims));
     let entries: Vec<_> = tables.caches.iter().map(|(_, cache)| cache_spec(graph, cache)).collect();
-    let dims = parameter("dims", &quote!(#known #(#entries)*));
+    let text = quote!(#known #(#entries)*);
+    let (dims, blocks) = (parameter("dims", &text), parameter("blocks", &text));
     quote! {
         /// The KV caches, in the order of [`cache`].
-        fn caches(#dims: &[usize]) -> Vec<model::CacheSpec> {
+        fn caches(#dims: &[usize], #blocks: &[u16]) -> Vec<model::CacheSpec> {
             #known
             Vec::from([#(#entries),*])
         }
@@ -248,13 +275,13 @@ fn caches(graph: &Graph, tables: &Tables) -> TokenStream {
 
 fn cache_spec(graph: &Graph, cache: &Cache) -> TokenStream {
     let name = &cache.name;
-    let layers = block_layers(graph, cache.block);
+    let layers = layers_of(graph, cache.block);
     let (kv_heads, head) = (field("kv_heads", &plain(&cache.kv_heads)), field("head", &plain(&cache.head)));
-    quote!(model::CacheSpec { name: #name.to_owned(), #kv_heads, #head, layers: #layers(dims) })
+    quote!(model::CacheSpec { name: #name.to_owned(), #kv_heads, #head, layers: #layers })
 }
 
 fn angles(graph: &Graph, tables: &Tables) -> TokenStream {
-    let known = locals(graph, tables.angles.iter().map(|(_, angles)| &angles.head), &quote!(dims));
+    let known = locals(graph, tables.angles.iter().map(|(_, angles)| &angles.rotary), &quote!(dims));
     let entries: Vec<_> = tables.angles.iter().map(|(_, angles)| rope_spec(graph, angles)).collect();
     let dims = parameter("dims", &known);
     let params = parameter("params", &quote!(#(#entries)*));
@@ -272,19 +299,19 @@ fn rope_spec(graph: &Graph, angles: &Angles) -> TokenStream {
         let param = param(graph, id);
         quote!(params[#param])
     };
-    let scaling = match angles.scaling {
-        None => quote!(model::RopeScaling::None),
-        Some(RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context }) => {
-            let (factor, low, high) = (setting(factor), setting(low_freq_factor), setting(high_freq_factor));
-            let context = setting(original_context);
-            quote!(model::RopeScaling::Llama3 {
-                factor: #factor,
-                low_freq_factor: #low,
-                high_freq_factor: #high,
-                original_context: #context,
-            })
-        }
+    let scaling = angles.scaling.map_or(quote!(None), |scaling| {
+        let (name, settings) = scaling.parts();
+        let name = format_ident!("{name}");
+        let settings = settings.into_iter().map(|(field, id)| {
+            let (field, value) = (format_ident!("{field}"), setting(id));
+            quote!(#field: #value)
+        });
+        quote!(#name { #(#settings),* })
+    });
+    let pairs = match angles.pairs {
+        Pairs::Halves => quote!(model::Pairs::Halves),
+        Pairs::Adjacent => quote!(model::Pairs::Adjacent),
     };
-    let (head, theta) = (field("head", &plain(&angles.head)), setting(angles.theta));
-    quote!(model::RopeSpec { #head, theta: #theta, scaling: #scaling })
+    let (rotary, theta) = (field("rotary", &plain(&angles.rotary)), setting(angles.theta));
+    quote!(model::RopeSpec { #rotary, pairs: #pairs, theta: #theta, scaling: model::RopeScaling::#scaling })
 }

@@ -8,7 +8,7 @@ use syn::Ident;
 use trefoil_ir::dim::Dim;
 use trefoil_ir::graph::{Graph, Range, SEQS};
 use trefoil_ir::ids::{BufferId, CacheId, EventId, Id, ParamId, StreamId, ValueId, WeightId};
-use trefoil_ir::op::{Activation, Mask, Op, RowDomain, Scoring};
+use trefoil_ir::op::{Function, Mask, Op, RowDomain, Score, Scoring, Switch};
 use trefoil_ir::schedule::{Launch, Step};
 
 use crate::launchable::home;
@@ -107,16 +107,23 @@ impl<'a> Body<'a> {
             Op::Embed { ids, weight } => {
                 call("embed", "Embed", [("ids", self.table(ids)), ("table", self.weight(weight)), out(0)])
             }
-            Op::RmsNorm { x: from, weight: id, eps } => {
-                call("rms_norm", "RmsNorm", [("x", x(from)), weight(id), ("eps", self.eps(eps)), out(0)])
+            Op::RmsNorm { x: from, weight: id, eps, ref group } => {
+                let weight = ("weight", self.optional_weight(id));
+                let fields = [("x", x(from)), weight, ("eps", self.setting(eps)), self.group(from, group), out(0)];
+                call("rms_norm", "RmsNorm", fields)
+            }
+            Op::LayerNorm { x: from, weight: id, bias, eps, ref group } => {
+                let (weight, bias) = (("weight", self.optional_weight(id)), ("bias", self.optional_weight(bias)));
+                let eps = ("eps", self.setting(eps));
+                call("layer_norm", "LayerNorm", [("x", x(from)), weight, bias, eps, self.group(from, group), out(0)])
             }
             Op::AddRmsNorm { a, b, weight: id, eps } => {
                 let sum = ("sum", self.write(launch, 0));
-                let fields = [("a", x(a)), ("b", x(b)), weight(id), ("eps", self.eps(eps)), sum, out(1)];
+                let fields = [("a", x(a)), ("b", x(b)), weight(id), ("eps", self.setting(eps)), sum, out(1)];
                 call("add_rms_norm", "AddRmsNorm", fields)
             }
             Op::Linear { x: from, weight: id, bias } => {
-                call("linear", "Linear", [("x", x(from)), weight(id), ("bias", self.bias(bias)), out(0)])
+                call("linear", "Linear", [("x", x(from)), weight(id), ("bias", self.optional_weight(bias)), out(0)])
             }
             Op::Rope { x: from, pos, ref head, .. } => {
                 let (positions, table, head) = (self.table(pos), self.angles(&launch.op), self.size(head));
@@ -126,28 +133,31 @@ impl<'a> Body<'a> {
             Op::KvWrite { k, v, cache } => {
                 call("kv_write", "KvWrite", [("k", x(k)), ("v", x(v)), ("cache", self.cache(cache))])
             }
-            Op::DecodeAttention { q, cache, mask } => call(
-                "decode_attention",
-                "Attention",
-                [("q", x(q)), self.cached(cache), self.scale(cache, mask), out(0)],
-            ),
-            Op::PrefillAttention { q, cache, mask } => call(
-                "prefill_attention",
-                "Attention",
-                [("q", x(q)), self.cached(cache), self.scale(cache, mask), out(0)],
-            ),
+            Op::DecodeAttention { q, cache, mask, score } => {
+                let fields = [("q", x(q)), self.cached(cache), self.scores(cache, mask, score), out(0)];
+                call("decode_attention", "Attention", fields)
+            }
+            Op::PrefillAttention { q, cache, mask, score } => {
+                let fields = [("q", x(q)), self.cached(cache), self.scores(cache, mask, score), out(0)];
+                call("prefill_attention", "Attention", fields)
+            }
             Op::Add { a, b } => call("add", "Add", [("a", x(a)), ("b", x(b)), out(0)]),
-            Op::GatedMul { gate, up, by } => {
-                call("gated_mul", "GatedMul", [("gate", x(gate)), ("up", x(up)), ("by", activation(by)), out(0)])
+            Op::GatedMul { gate, up, by, limit, shift } => {
+                let operands = [("gate", x(gate)), ("up", x(up)), ("by", self.function(by))];
+                let [gate, up, by] = operands;
+                let (limit, shift) = (("limit", self.optional_setting(limit)), ("shift", self.optional_setting(shift)));
+                call("gated_mul", "GatedMul", [gate, up, by, limit, shift, out(0)])
             }
-            Op::Route { x: from, scoring, renormalize, .. } => {
-                let (scoring, renormalize) =
-                    (("scoring", self::scoring(scoring)), ("renormalize", quote!(#renormalize)));
+            Op::Apply { x: from, by } => call("apply", "Apply", [("x", x(from)), ("by", self.function(by)), out(0)]),
+            Op::Route { x: from, scoring, renormalize, bias, .. } => {
+                let (scoring, bias) = (("scoring", self::scoring(scoring)), ("bias", self.optional_weight(bias)));
+                let renormalize = ("renormalize", self.switch(renormalize));
                 let (experts, shares) = (("experts", self.write(launch, 0)), ("shares", self.write(launch, 1)));
-                call("route", "Route", [("x", x(from)), scoring, renormalize, experts, shares])
+                call("route", "Route", [("x", x(from)), scoring, renormalize, bias, experts, shares])
             }
-            Op::ExpertLinear { x: from, experts, weight: id } => {
-                let fields = [("x", x(from)), ("experts", x(experts)), weight(id), out(0)];
+            Op::ExpertLinear { x: from, experts, weight: id, bias } => {
+                let bias = ("bias", self.optional_weight(bias));
+                let fields = [("x", x(from)), ("experts", x(experts)), weight(id), bias, out(0)];
                 call("expert_linear", "ExpertLinear", fields)
             }
             Op::Combine { x: from, shares } => {
@@ -162,23 +172,72 @@ impl<'a> Body<'a> {
         }
     }
 
-    fn bias(&self, bias: Option<WeightId>) -> TokenStream {
-        bias.map_or(quote!(None), |bias| {
-            let bias = self.weight(bias);
-            quote!(Some(#bias))
+    fn optional_weight(&self, weight: Option<WeightId>) -> TokenStream {
+        weight.map_or(quote!(None), |weight| {
+            let weight = self.weight(weight);
+            quote!(Some(#weight))
         })
+    }
+
+    /// The setting, or 0 for none.
+    fn optional_setting(&self, setting: Option<ParamId>) -> TokenStream {
+        setting.map_or(quote!(0.0), |setting| self.setting(setting))
+    }
+
+    fn switch(&self, switch: Switch) -> TokenStream {
+        match switch {
+            Switch::On => quote!(true),
+            Switch::Off => quote!(false),
+            Switch::Setting(setting) => {
+                let param = param(self.graph, setting);
+                quote!(bound.params[#param] != 0.0)
+            }
+        }
+    }
+
+    fn function(&self, function: Function) -> TokenStream {
+        let (name, setting) = function.parts();
+        let name = format_ident!("{name}");
+        let setting = setting.map(|setting| {
+            let setting = self.setting(setting);
+            quote!((#setting))
+        });
+        quote!(launch::Function::#name #setting)
+    }
+
+    /// Width of what is normalised by itself: a group, or the whole rows of `x`.
+    fn group(&self, x: ValueId, group: &Option<Dim>) -> (&'static str, TokenStream) {
+        let whole = self.graph.values[x].ty.columns().cloned().unwrap_or_default();
+        let size = self.size(group.as_ref().unwrap_or(&whole));
+        ("group", if size.clone().into_iter().count() == 1 { quote!(#size as u32) } else { quote!((#size) as u32) })
     }
 
     fn cached(&self, cache: CacheId) -> (&'static str, TokenStream) {
         ("cache", self.cache(cache))
     }
 
-    /// Scores of a head of width n are scaled by 1/√n (Vaswani et al. 2017, section 3.2.1).
-    fn scale(&self, cache: CacheId, mask: Mask) -> (&'static str, TokenStream) {
-        let head = self.size(&self.graph.caches[cache].head);
-        match mask {
-            Mask::Causal => ("scale", quote!(1.0 / (#head as f32).sqrt())),
+    /// Unless the graph says otherwise, scores of a head of width n are scaled by 1/√n (Vaswani et al. 2017, section
+    /// 3.2.1).
+    fn scores(&self, cache: CacheId, mask: Mask, score: Score) -> (&'static str, TokenStream) {
+        let Mask::Causal = mask;
+        let Score { scale, softcap, window, sinks, alibi } = score;
+        let scale = scale.map_or_else(
+            || {
+                let head = self.size(&self.graph.caches[cache].head);
+                quote!(1.0 / (#head as f32).sqrt())
+            },
+            |scale| self.setting(scale),
+        );
+        if score == (Score { scale: score.scale, ..Score::default() }) {
+            return ("scores", quote!(launch::Scores::plain(#scale)));
         }
+        let (softcap, sinks) = (self.optional_setting(softcap), self.optional_weight(sinks));
+        let window = window.map_or(quote!(0), |window| {
+            let param = param(self.graph, window);
+            quote!(bound.params[#param] as u32)
+        });
+        let fields = quote!(scale: #scale, softcap: #softcap, window: #window, sinks: #sinks, alibi: #alibi);
+        ("scores", quote!(launch::Scores { #fields }))
     }
 
     fn read(&self, launch: &Launch, value: ValueId) -> TokenStream {
@@ -278,7 +337,7 @@ impl<'a> Body<'a> {
         plain(dim)
     }
 
-    fn eps(&self, id: ParamId) -> TokenStream {
+    fn setting(&self, id: ParamId) -> TokenStream {
         let param = param(self.graph, id);
         quote!(bound.params[#param] as f32)
     }
@@ -333,14 +392,6 @@ fn call<const N: usize>(method: &str, arguments: &str, fields: [(&str, TokenStre
         quote!(#name: #value)
     });
     (format_ident!("{method}"), quote!(launch::#arguments { #(#fields),* }))
-}
-
-fn activation(by: Activation) -> TokenStream {
-    match by {
-        Activation::Silu => quote!(launch::Activation::Silu),
-        Activation::Gelu => quote!(launch::Activation::Gelu),
-        Activation::GeluTanh => quote!(launch::Activation::GeluTanh),
-    }
 }
 
 fn scoring(scoring: Scoring) -> TokenStream {

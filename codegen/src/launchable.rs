@@ -32,10 +32,12 @@ fn is_launched(op: &Op) -> bool {
         Op::Attention { .. } | Op::Repeat { .. } | Op::Columns { .. } => false,
         Op::Embed { .. }
         | Op::RmsNorm { .. }
+        | Op::LayerNorm { .. }
         | Op::Linear { .. }
         | Op::Rope { .. }
         | Op::Add { .. }
         | Op::GatedMul { .. }
+        | Op::Apply { .. }
         | Op::Route { .. }
         | Op::ExpertLinear { .. }
         | Op::Combine { .. }

@@ -73,10 +73,12 @@ fn numbers(graph: &Graph, tables: &Tables) -> TokenStream {
         .map(|(name, cache)| (name.clone(), format!("`{}` of block `{}`", cache.name, graph.blocks[cache.block].name)));
     let caches = numbers_of("cache", " Numbers of caches in `BoundModel::caches`.", &quote!(u16), caches);
     let angles = tables.angles.iter().map(|(name, angles)| {
-        (name.clone(), format!("heads of `{}`, base `{}`", angles.head, graph.params[angles.theta].name))
+        (name.clone(), format!("`{}` elements of a head, base `{}`", angles.rotary, graph.params[angles.theta].name))
     });
     let angles = numbers_of("angles", " Numbers of rotary tables in `BoundModel::ropes`.", &quote!(u16), angles);
-    quote!(#dims #params #weights #caches #angles #sizes #settings)
+    let blocks = graph.blocks.values().map(|block| (constant(&block.name), format!("`{}`", block.name)));
+    let blocks = numbers_of("block", " Numbers of blocks in `BoundModel::blocks`.", &quote!(u16), blocks);
+    quote!(#blocks #dims #params #weights #caches #angles #sizes #settings)
 }
 
 fn names<I: Id>(table: &Table<I, Definition>) -> impl Iterator<Item = (Ident, String)> {

@@ -327,20 +327,14 @@ impl FunctionsOf<'_> {
             let first = plain(first);
             quote!(if layer == #first { #before })
         });
-        let turn = if *first == Dim::constant(0) {
-            quote!(layer)
-        } else {
-            let first = plain(first);
-            quote!((layer - (#first)))
-        };
-        let period = Literal::usize_unsuffixed(names.len());
         let call = |name: &Ident| quote!(#name(on, bound, layer));
         let calls: Vec<_> = names.iter().map(call).collect();
         match calls.as_slice() {
             [only] => quote!(#at_first #only;),
             [turns @ .., last] => {
-                let numbers = (0..turns.len()).map(Literal::usize_unsuffixed);
-                quote!(#at_first match #turn % #period { #(#numbers => #turns,)* _ => #last })
+                let numbers = layers.blocks.iter().map(|(block, _)| constant(&self.graph.blocks[*block].name));
+                let numbers = numbers.take(turns.len());
+                quote!(#at_first match bound.blocks[layer] { #(block::#numbers => #turns,)* _ => #last })
             }
             [] => quote!(#at_first),
         }

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use proc_macro2::{Literal, TokenStream};
-use quote::{ToTokens, quote};
+use quote::{ToTokens, format_ident, quote};
 use trefoil_ir::dim::{Dim, DimFactor, Expr, Operator};
 use trefoil_ir::graph::Graph;
 use trefoil_ir::ids::ParamId;
@@ -17,8 +17,8 @@ use crate::names::{constant, ident};
 /// What an expression is worked out as.
 #[derive(Clone, Copy)]
 pub(crate) enum Kind<'a> {
-    /// A size: a whole number.
-    Size,
+    /// A size of this graph: a whole number.
+    Size(&'a Graph),
     /// A setting, which may read sizes of this graph.
     Setting(&'a Graph),
 }
@@ -38,6 +38,14 @@ pub(crate) fn quantity(expr: &Expr, kind: Kind<'_>) -> TokenStream {
             let sign = sign(*operator);
             quote!(#a #sign #b)
         }
+        Expr::Call(call, x) => {
+            let (call, x) = (format_ident!("{}", call.name()), in_setting(x, kind));
+            let value = quote!(#x.#call());
+            match kind {
+                Kind::Setting(_) => value,
+                Kind::Size(_) => quote!(#value.as_size()),
+            }
+        }
         Expr::First(choices) => {
             let (first, rest) = choices.split_at(choices.len().min(1));
             let first = first.iter().map(|first| operand(first, Operator::Mul, true, kind));
@@ -47,12 +55,29 @@ pub(crate) fn quantity(expr: &Expr, kind: Kind<'_>) -> TokenStream {
     }
 }
 
+/// An operand of a function, which works on settings.
+fn in_setting(expr: &Expr, kind: Kind<'_>) -> TokenStream {
+    let (Kind::Setting(graph) | Kind::Size(graph)) = kind;
+    let tokens = quantity(expr, Kind::Setting(graph));
+    match expr {
+        Expr::Binary(..) => quote!((#tokens)),
+        Expr::Number(number) => {
+            let number = Literal::f64_unsuffixed(*number);
+            quote!(model::Setting::from(#number))
+        }
+        Expr::Config(path) => quote!(read.key::<f64>(#path)),
+        Expr::Step | Expr::Name(_) | Expr::Call(..) | Expr::First(_) => tokens,
+    }
+}
+
 /// What stands between the parentheses of `or`, which takes plain numbers too.
 fn choice(expr: &Expr, kind: Kind<'_>) -> TokenStream {
     match (expr, kind) {
         (Expr::Number(number), Kind::Setting(_)) => Literal::f64_unsuffixed(*number).into_token_stream(),
-        (Expr::Number(number), Kind::Size) => Literal::u64_suffixed(*number as u64).into_token_stream(),
-        (Expr::Step | Expr::Name(_) | Expr::Config(_) | Expr::Binary(..) | Expr::First(_), _) => quantity(expr, kind),
+        (Expr::Number(number), Kind::Size(_)) => Literal::u64_suffixed(*number as u64).into_token_stream(),
+        (Expr::Step | Expr::Name(_) | Expr::Config(_) | Expr::Binary(..) | Expr::Call(..) | Expr::First(_), _) => {
+            quantity(expr, kind)
+        }
     }
 }
 
@@ -61,7 +86,7 @@ fn named(name: &str, kind: Kind<'_>) -> TokenStream {
     let is_size = |graph: &Graph| graph.dims.values().any(|dim| dim.name == name);
     match kind {
         Kind::Setting(graph) if is_size(graph) => quote!(#local.as_setting()),
-        Kind::Setting(_) | Kind::Size => quote!(#local),
+        Kind::Setting(_) | Kind::Size(_) => quote!(#local),
     }
 }
 
@@ -70,7 +95,7 @@ fn operand(expr: &Expr, parent: Operator, right: bool, kind: Kind<'_>) -> TokenS
     let is_sum = |operator: &Operator| matches!(operator, Operator::Add | Operator::Sub);
     let needs_parentheses = match expr {
         Expr::Binary(own, ..) => right && is_sum(own) == is_sum(&parent) || is_sum(own) && !is_sum(&parent),
-        Expr::Step | Expr::Number(_) | Expr::Name(_) | Expr::Config(_) | Expr::First(_) => false,
+        Expr::Step | Expr::Number(_) | Expr::Name(_) | Expr::Config(_) | Expr::Call(..) | Expr::First(_) => false,
     };
     if needs_parentheses { quote!((#tokens)) } else { tokens }
 }

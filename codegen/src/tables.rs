@@ -7,7 +7,7 @@ use syn::Ident;
 use trefoil_ir::dim::Dim;
 use trefoil_ir::graph::{Cache, Graph, Weight};
 use trefoil_ir::ids::{CacheId, ParamId, WeightId};
-use trefoil_ir::op::{Op, RopeScaling};
+use trefoil_ir::op::{Op, Pairs, RopeScaling};
 
 use crate::names::{constant, distinct};
 use crate::ranks::Model;
@@ -16,7 +16,8 @@ use crate::text::launches;
 /// A table of rotary angles.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Angles {
-    pub(crate) head: Dim,
+    pub(crate) rotary: Dim,
+    pub(crate) pairs: Pairs,
     pub(crate) theta: ParamId,
     pub(crate) scaling: Option<RopeScaling>,
 }
@@ -107,10 +108,12 @@ fn cache_of(op: &Op) -> Option<CacheId> {
         | Op::PrefillAttention { cache, .. } => Some(cache),
         Op::Embed { .. }
         | Op::RmsNorm { .. }
+        | Op::LayerNorm { .. }
         | Op::Linear { .. }
         | Op::Rope { .. }
         | Op::Add { .. }
         | Op::GatedMul { .. }
+        | Op::Apply { .. }
         | Op::Route { .. }
         | Op::ExpertLinear { .. }
         | Op::Combine { .. }
@@ -125,13 +128,18 @@ fn cache_of(op: &Op) -> Option<CacheId> {
 
 fn angles_of(op: &Op) -> Option<Angles> {
     match op {
-        Op::Rope { head, theta, scaling, .. } => Some(Angles { head: head.clone(), theta: *theta, scaling: *scaling }),
+        Op::Rope { head, theta, rotary, pairs, scaling, .. } => {
+            let rotary = rotary.as_ref().unwrap_or(head).clone();
+            Some(Angles { rotary, pairs: *pairs, theta: *theta, scaling: *scaling })
+        }
         Op::Embed { .. }
         | Op::RmsNorm { .. }
+        | Op::LayerNorm { .. }
         | Op::Linear { .. }
         | Op::Attention { .. }
         | Op::Add { .. }
         | Op::GatedMul { .. }
+        | Op::Apply { .. }
         | Op::Route { .. }
         | Op::ExpertLinear { .. }
         | Op::Combine { .. }

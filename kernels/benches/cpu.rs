@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use trefoil_kernels::cpu::{
-    ElementType, KvPages, MatMut, MatRef, PackedMatrix, Span, attention, attention_items, isa, linear, linear_items,
+    ElementType, KvPages, MatMut, MatRef, PackedMatrix, Scores, Span, attention, attention_items, isa, linear,
+    linear_items,
 };
 
 const ROUNDS: usize = 5;
@@ -155,7 +156,14 @@ fn bench_decode(threads: usize, limits: &Limits) {
     let seconds = median_seconds(|| {
         on_threads(threads, layers * items, |item| {
             let at = item % items;
-            attention(MatRef::new(&q, sequences, columns), &spans[item / items], &pages, 0.125, out, at..at + 1);
+            attention(
+                MatRef::new(&q, sequences, columns),
+                &spans[item / items],
+                &pages,
+                &Scores::plain(0.125),
+                out,
+                at..at + 1,
+            );
         });
     });
     let bytes = (sequences * context * 2 * KV_HEADS * HEAD * 2) as f64;
@@ -176,7 +184,7 @@ fn bench_prefill(threads: usize, limits: &Limits) {
         let items = attention_items(&spans, KV_HEADS * GROUP, &pages);
         let seconds = median_seconds(|| {
             on_threads(threads, items, |item| {
-                attention(MatRef::new(&q, tokens, columns), &spans, &pages, 0.125, out, item..item + 1);
+                attention(MatRef::new(&q, tokens, columns), &spans, &pages, &Scores::plain(0.125), out, item..item + 1);
             });
         });
         let flops = 4.0 * (tokens * (tokens + 1) / 2 * KV_HEADS * GROUP * HEAD) as f64;

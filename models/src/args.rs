@@ -83,6 +83,9 @@ pub(crate) struct ModelArgs {
     /// Plan to run by, or `auto` for the one that suits each step's rows
     #[arg(long, env = "TREFOIL_PLAN", default_value = "auto", value_name = "NAME")]
     pub(crate) plan: String,
+    /// Serve a checkpoint with tensors that the graph neither reads nor names in `ignores`; they are named in the log
+    #[arg(long, env = "TREFOIL_IGNORE_EXTRA_WEIGHTS")]
+    pub(crate) ignore_extra_weights: bool,
     /// Type of the weights in memory
     #[arg(long, env = "TREFOIL_DTYPE", value_enum, default_value_t = Dtype::Auto)]
     pub(crate) dtype: Dtype,

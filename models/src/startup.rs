@@ -70,11 +70,13 @@ pub(crate) fn ready(args: &ModelArgs, traced: bool) -> Result<Ready, CommandErro
         bar.set_length(total);
         bar.set_position(done);
     };
-    let options = load_options(args, &checkpoint.config, &progress);
+    let options = load_options(args, &checkpoint.config, &bound, &progress);
     let read = weights::load(&dir, &bound.weights, options).or_exit(Exit::Invalid)?;
     bar.finish_and_clear();
     if !read.unused.is_empty() {
-        tracing::warn!("{} tensors of the checkpoint are not used: {}", read.unused.len(), read.unused.join(", "));
+        let names: Vec<_> =
+            weights::grouped(read.unused.iter().map(String::as_str)).into_iter().map(|(name, _)| name).collect();
+        tracing::warn!("{} tensors of the checkpoint are not used: {}", read.unused.len(), names.join(", "));
     }
     timeline.end("weights");
     let loaded = hold(args, &checkpoint.config, &model, bound, read.weights, traced)?;
@@ -87,7 +89,7 @@ pub(crate) fn ready(args: &ModelArgs, traced: bool) -> Result<Ready, CommandErro
 pub(crate) fn dummy(args: &ModelArgs, seed: u64, traced: bool) -> Result<Loaded, CommandError> {
     let config = Config::open(&model_dir(args)).or_exit(Exit::Invalid)?;
     let (model, bound) = bind(&config, args)?;
-    let weights = weights::random(&bound.weights, load_options(args, &config, &|_, _| {}), seed);
+    let weights = weights::random(&bound.weights, load_options(args, &config, &bound, &|_, _| {}), seed);
     hold(args, &config, &model, bound, weights, traced)
 }
 
@@ -132,16 +134,23 @@ fn bind(config: &Config, args: &ModelArgs) -> Result<(CompiledModel<CpuDevice>, 
     Ok((model, bound))
 }
 
-fn load_options<'a>(args: &ModelArgs, config: &Config, progress: &'a (dyn Fn(u64, u64) + Sync)) -> LoadOptions<'a> {
+fn load_options<'a>(
+    args: &ModelArgs,
+    config: &Config,
+    bound: &BoundModel,
+    progress: &'a (dyn Fn(u64, u64) + Sync),
+) -> LoadOptions<'a> {
     LoadOptions {
         rank: Rank::ALONE,
         tied: config.get("tie_word_embeddings").and_then(|tied| tied.as_bool()).unwrap_or(false),
+        names: bound.names,
+        ignore_extra: args.ignore_extra_weights,
         dtype: match args.dtype {
             Dtype::Auto => WeightDtype::Auto,
             Dtype::Bfloat16 => WeightDtype::Bfloat16,
             Dtype::Float32 => WeightDtype::Float32,
         },
-        num_threads: options(args, config).num_threads(),
+        num_threads: options(args, config, bound).num_threads(),
         progress,
     }
 }
@@ -157,18 +166,18 @@ fn hold(
 ) -> Result<Loaded, CommandError> {
     let trace = traced.then(|| Arc::new(Trace::new(TRACE_SLICES)));
     let weight_type = format!("{:?}", weights.element()).to_lowercase();
-    let executor =
-        CompiledExecutor::new(model, bound, weights, &options(args, config), trace.clone()).map_err(|error| {
-            let exit = match error {
-                ExecutorError::Limit { .. }
-                | ExecutorError::UnknownPlan { .. }
-                | ExecutorError::OtherDevice { .. }
-                | ExecutorError::Sharded { .. } => Exit::Usage,
-                ExecutorError::NoRoomForPages { .. } | ExecutorError::OutOfMemory => Exit::DoesNotFit,
-                ExecutorError::Thread(_) => Exit::Device,
-            };
-            CommandError { exit, error: error.into() }
-        })?;
+    let options = options(args, config, &bound);
+    let executor = CompiledExecutor::new(model, bound, weights, &options, trace.clone()).map_err(|error| {
+        let exit = match error {
+            ExecutorError::Limit { .. }
+            | ExecutorError::UnknownPlan { .. }
+            | ExecutorError::OtherDevice { .. }
+            | ExecutorError::Sharded { .. } => Exit::Usage,
+            ExecutorError::NoRoomForPages { .. } | ExecutorError::OutOfMemory => Exit::DoesNotFit,
+            ExecutorError::Thread(_) => Exit::Device,
+        };
+        CommandError { exit, error: error.into() }
+    })?;
     let folder = config.path().parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
     let description = Description {
         model: format!("{folder} by graph {}", model.name),
@@ -180,13 +189,14 @@ fn hold(
     Ok(Loaded { executor, trace, description })
 }
 
-fn options(args: &ModelArgs, config: &Config) -> ExecutorOptions {
+fn options(args: &ModelArgs, config: &Config, bound: &BoundModel) -> ExecutorOptions {
     let default = ExecutorOptions::default();
-    let own_len = config.get("max_position_embeddings").and_then(|len| len.as_u64());
+    let usual_len = config.get("max_position_embeddings").and_then(|len| len.as_u64()).map(|len| len as usize);
+    let own_len = bound.context.or(usual_len);
     ExecutorOptions {
         max_num_batched_tokens: args.max_num_batched_tokens,
         max_num_seqs: args.max_num_seqs,
-        max_model_len: args.max_model_len.or(own_len.map(|len| len as usize)).unwrap_or(DEFAULT_MODEL_LEN),
+        max_model_len: args.max_model_len.or(own_len).unwrap_or(DEFAULT_MODEL_LEN),
         page_tokens: args.block_size.unwrap_or(default.page_tokens),
         kv_memory_bytes: args.kv_cache_memory_bytes.map(|bytes| bytes as usize),
         kv_dtype: match args.kv_cache_dtype {

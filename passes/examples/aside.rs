@@ -45,7 +45,12 @@ fn second_for_memory(graph: &Graph) -> Option<StreamId> {
 
 fn is_short(op: &Op) -> bool {
     match op {
-        Op::RmsNorm { .. } | Op::AddRmsNorm { .. } | Op::Add { .. } | Op::GatedMul { .. } => true,
+        Op::RmsNorm { .. }
+        | Op::LayerNorm { .. }
+        | Op::AddRmsNorm { .. }
+        | Op::Add { .. }
+        | Op::GatedMul { .. }
+        | Op::Apply { .. } => true,
         Op::Embed { .. }
         | Op::Linear { .. }
         | Op::Rope { .. }

@@ -10,12 +10,16 @@
 //!
 //! This module knows nothing of graphs, plans, requests or pages' owners.
 
+mod attention;
+mod elementwise;
 mod experts;
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+pub use attention::{Attention, KvWrite, Rope, Scores};
+pub use elementwise::{Add, AddRmsNorm, Apply, Function, GatedMul, LayerNorm, RmsNorm};
 pub use experts::{Combine, ExpertLinear, Route, Scoring};
 
 use crate::executor::Slot;
@@ -203,36 +207,6 @@ pub struct Embed {
     pub out: Region,
 }
 
-/// `out = x / sqrt(mean(x²) + eps) * weight`, by row (Zhang & Sennrich 2019).
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct RmsNorm {
-    /// `[rows, columns]`.
-    pub x: Region,
-    /// `[columns]`.
-    pub weight: WeightRef,
-    /// Added under the root.
-    pub eps: f32,
-    /// `[rows, columns]`.
-    pub out: Region,
-}
-
-/// `sum = a + b; out = rms_norm(sum)`. `sum` may be the region of `a`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AddRmsNorm {
-    /// `[rows, columns]`.
-    pub a: Region,
-    /// `[rows, columns]`.
-    pub b: Region,
-    /// `[columns]`.
-    pub weight: WeightRef,
-    /// Added under the root.
-    pub eps: f32,
-    /// `[rows, columns]`.
-    pub sum: Region,
-    /// `[rows, columns]`.
-    pub out: Region,
-}
-
 /// `out = x · weightᵀ + bias`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Linear {
@@ -243,81 +217,6 @@ pub struct Linear {
     /// `[outputs]`.
     pub bias: Option<WeightRef>,
     /// `[rows, outputs]`.
-    pub out: Region,
-}
-
-/// Rotates each head's halves by the row's position (Su et al. 2021, in the half-split form of Hugging Face).
-/// `out` may be the region of `x`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rope {
-    /// `[rows, heads * head]`.
-    pub x: Region,
-    /// Where the positions stand.
-    pub positions: StepTable,
-    /// Angles by position.
-    pub table: RopeRef,
-    /// Width of a head.
-    pub head: u32,
-    /// `[rows, heads * head]`.
-    pub out: Region,
-}
-
-/// Writes keys and values of the rows to their places in the cache.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct KvWrite {
-    /// `[rows, kv_heads * head]`.
-    pub k: Region,
-    /// `[rows, kv_heads * head]`.
-    pub v: Region,
-    /// The layer's cache.
-    pub cache: CacheRef,
-}
-
-/// Causal attention of the rows over their sequences' cache: decode rows or prefill rows, by the method called.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Attention {
-    /// `[rows, heads * head]`.
-    pub q: Region,
-    /// The layer's cache.
-    pub cache: CacheRef,
-    /// Multiplies each score.
-    pub scale: f32,
-    /// `[rows, heads * head]`.
-    pub out: Region,
-}
-
-/// `out = a + b`. `out` may be the region of `a`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Add {
-    /// `[rows, columns]`.
-    pub a: Region,
-    /// `[rows, columns]`.
-    pub b: Region,
-    /// `[rows, columns]`.
-    pub out: Region,
-}
-
-/// A gate's activation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// `x * sigmoid(x)`.
-    Silu,
-    /// Gaussian error linear unit, exact form.
-    Gelu,
-    /// Gaussian error linear unit, tanh form.
-    GeluTanh,
-}
-
-/// `out = activation(gate) * up`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct GatedMul {
-    /// `[rows, columns]`.
-    pub gate: Region,
-    /// `[rows, columns]`.
-    pub up: Region,
-    /// Applied to `gate`.
-    pub by: Activation,
-    /// `[rows, columns]`.
     pub out: Region,
 }
 
@@ -352,6 +251,8 @@ pub trait Device: Send + Sync + 'static {
     fn embed(&self, site: Site, args: Embed);
     /// RMS normalisation.
     fn rms_norm(&self, site: Site, args: RmsNorm);
+    /// Layer normalisation.
+    fn layer_norm(&self, site: Site, args: LayerNorm);
     /// Residual addition and RMS normalisation in one pass.
     fn add_rms_norm(&self, site: Site, args: AddRmsNorm);
     /// Matrix product with a weight.
@@ -368,6 +269,8 @@ pub trait Device: Send + Sync + 'static {
     fn add(&self, site: Site, args: Add);
     /// Gated activation.
     fn gated_mul(&self, site: Site, args: GatedMul);
+    /// A function of each element.
+    fn apply(&self, site: Site, args: Apply);
     /// Experts chosen for each row.
     fn route(&self, site: Site, args: Route);
     /// Matrix product with the weights of each row's experts.

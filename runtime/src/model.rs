@@ -11,7 +11,7 @@ use std::ops::Range;
 use crate::checkpoint::Config;
 use crate::launch::{Device, Launcher, Point, StreamSpec};
 
-pub use binding::{Binding, Definition, Literal, MAX_SIZE, Number, Quantity, Setting, Size};
+pub use binding::{Binding, BoundSizes, Definition, LayerPattern, Literal, MAX_SIZE, Number, Quantity, Setting, Size};
 pub use suits::{Suits, choose};
 
 /// What `compile_model!` makes of a graph and its plans, for devices of type `D`.
@@ -65,6 +65,8 @@ pub struct BoundModel {
     pub params: Vec<f64>,
     /// Number of layers, all repeats together.
     pub num_layers: usize,
+    /// The block of the graph that each layer has, by number.
+    pub blocks: Vec<u16>,
     /// Rows of the logits' last axis.
     pub vocab: usize,
     /// Weight table.
@@ -100,6 +102,11 @@ impl Default for Names {
     fn default() -> Self {
         Self::PLAIN
     }
+}
+
+/// The layers that have a block of the graph, given the block of each.
+pub fn layers_of(blocks: &[u16], block: u16) -> Vec<usize> {
+    blocks.iter().enumerate().filter(|(_, own)| **own == block).map(|(layer, _)| layer).collect()
 }
 
 /// One entry of the weight table.
@@ -207,12 +214,24 @@ pub struct CacheSpec {
 /// A table of rotary angles.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RopeSpec {
-    /// Width of a head.
-    pub head: usize,
+    /// How many elements of a head turn.
+    pub rotary: usize,
+    /// Which of them turn together.
+    pub pairs: Pairs,
     /// Base of the frequencies.
     pub theta: f64,
     /// Scaling of the frequencies.
     pub scaling: RopeScaling,
+}
+
+/// Which elements of a head turn together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pairs {
+    /// Element `i` of the first half with element `i` of the second.
+    #[default]
+    Halves,
+    /// Elements `2i` and `2i + 1`.
+    Adjacent,
 }
 
 /// Scaling of rotary frequencies, as `rope_type` names them.
@@ -230,6 +249,26 @@ pub enum RopeScaling {
         high_freq_factor: f64,
         /// Context the model was first trained for, in tokens.
         original_context: f64,
+    },
+    /// All frequencies divided.
+    Linear {
+        /// Divides frequencies.
+        factor: f64,
+    },
+    /// YaRN (Peng et al. 2023): low frequencies divided by `factor`, high ones kept, a blend between.
+    Yarn {
+        /// Divides low frequencies.
+        factor: f64,
+        /// Frequencies that turn more often than this within the original context are kept.
+        beta_fast: f64,
+        /// Those that turn less often are divided.
+        beta_slow: f64,
+        /// Context the model was first trained for, in tokens.
+        original_context: f64,
+        /// Multiplies what is rotated.
+        attention: f64,
+        /// Whether the two ends of the blend are rounded to whole frequencies; 0 for no.
+        truncate: f64,
     },
 }
 
@@ -275,6 +314,16 @@ pub enum ConfigFault {
         value: String,
         /// What would do.
         needs: String,
+    },
+    /// A list of the layers' kinds that does not fit.
+    #[error("config.json: {key} {what} (graph {graph})")]
+    Kinds {
+        /// The graph.
+        graph: &'static str,
+        /// The key.
+        key: &'static str,
+        /// What is wrong with it.
+        what: String,
     },
     /// A division that leaves a rest, or by zero.
     #[error("config.json: `{name}` = {expression} is {left} / {right}, not a whole number (graph {graph})")]

@@ -7,7 +7,7 @@ use trefoil_runtime::checkpoint::Config;
 use trefoil_runtime::compiled::{CompiledExecutor, ExecutorOptions, PlanChoice};
 use trefoil_runtime::device::cpu::CpuDevice;
 use trefoil_runtime::executor::{Executor, Input, PageIndex, Part, Slot, Step};
-use trefoil_runtime::weights::{self, LoadOptions, Rank, WeightDtype};
+use trefoil_runtime::weights::{self, LoadOptions, WeightDtype};
 
 /// How a model is held for a test.
 #[derive(Debug, Clone)]
@@ -38,7 +38,7 @@ pub fn executor(folder: &Path, setting: &Setting) -> CompiledExecutor {
     let model = registry::find::<CpuDevice>(&config, None).expect("a graph that serves it");
     let bound = (model.bind)(&config).expect("a config that the graph serves");
     let tied = config.get("tie_word_embeddings").and_then(|tied| tied.as_bool()).unwrap_or(false);
-    let load = LoadOptions { rank: Rank::ALONE, tied, dtype: setting.dtype, num_threads: 1, progress: &|_, _| {} };
+    let load = LoadOptions { tied, names: bound.names, dtype: setting.dtype, ..LoadOptions::default() };
     let weights = weights::load(folder, &bound.weights, load).expect("weights as the graph expects them").weights;
     let options = ExecutorOptions {
         max_num_batched_tokens: 512,

@@ -1,24 +1,12 @@
-//! Row-wise kernels: an item is a row.
+//! Rows added, copied and picked: an item is a row.
 #![allow(unsafe_code, reason = "rows may alias, so they are read and written through raw pointers")]
 
 use std::ops::Range;
 
 use super::isa::{Kernel, dispatch};
-use super::math;
 use super::packed::PackedMatrix;
 use super::vector::{LANES, Vector, load_at, store_at};
 use super::view::{MatMut, MatRef, check_items, check_shape};
-
-/// The function applied to the gate of a gated feed-forward layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Activation {
-    /// x / (1 + e^-x), also called swish.
-    Silu,
-    /// GELU by its tanh approximation (`gelu_pytorch_tanh`, `gelu_new`).
-    GeluTanh,
-    /// GELU by the exact normal distribution function (`gelu`).
-    Gelu,
-}
 
 /// `out[row] = table[ids[row]]`, widened, for the rows `items`. An id is a row (output) of the packed table.
 ///
@@ -44,17 +32,6 @@ pub fn add(a: MatRef<'_>, b: MatRef<'_>, out: MatMut<'_>, items: Range<usize>) {
     check_shape("out", (out.rows(), out.columns()), (a.rows(), a.columns()));
     check_items(&items, a.rows());
     dispatch(Add { a, b, out, items });
-}
-
-/// `out = activation(gate) * up` for the rows `items`. `out` may be exactly `gate` or `up`.
-///
-/// # Panics
-/// If the shapes do not agree or `items` leaves the rows.
-pub fn gated_mul(gate: MatRef<'_>, up: MatRef<'_>, activation: Activation, out: MatMut<'_>, items: Range<usize>) {
-    check_shape("up", (up.rows(), up.columns()), (gate.rows(), gate.columns()));
-    check_shape("out", (out.rows(), out.columns()), (gate.rows(), gate.columns()));
-    check_items(&items, gate.rows());
-    dispatch(GatedMul { gate, up, activation, out, items });
 }
 
 /// `out[i] = x[rows[i]]` for the rows `items` of `out`. `out` must not overlap `x`.
@@ -95,89 +72,13 @@ struct Add<'a> {
 impl Kernel for Add<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
+        let columns = self.a.columns();
         for row in self.items.clone() {
-            let rows = (self.a.row(row), self.b.row(row), self.out.row(row));
-            // SAFETY: all three views have this row with this many columns.
-            unsafe { zip_row::<V, Sum>(rows, self.a.columns()) }
-        }
-    }
-}
-
-struct GatedMul<'a> {
-    gate: MatRef<'a>,
-    up: MatRef<'a>,
-    activation: Activation,
-    out: MatMut<'a>,
-    items: Range<usize>,
-}
-
-impl Kernel for GatedMul<'_> {
-    #[inline(always)]
-    fn run<V: Vector>(self) {
-        for row in self.items.clone() {
-            let rows = (self.gate.row(row), self.up.row(row), self.out.row(row));
-            let columns = self.gate.columns();
-            // SAFETY: all three views have this row with this many columns.
-            unsafe {
-                match self.activation {
-                    Activation::Silu => zip_row::<V, Silu>(rows, columns),
-                    Activation::GeluTanh => zip_row::<V, GeluTanh>(rows, columns),
-                    Activation::Gelu => zip_row::<V, Gelu>(rows, columns),
-                }
+            let (a, b, out) = (self.a.row(row), self.b.row(row), self.out.row(row));
+            for at in (0..columns).step_by(LANES) {
+                // SAFETY: all three views have this row with this many columns.
+                unsafe { store_at(load_at::<V>(a, at, columns).add(load_at(b, at, columns)), out, at, columns) }
             }
-        }
-    }
-}
-
-/// A function of two vectors. A type and not a closure, because a closure is a function of its own, compiled without
-/// the path's instructions unless the compiler happens to inline it.
-trait Join {
-    fn join<V: Vector>(left: V, right: V) -> V;
-}
-
-struct Sum;
-struct Silu;
-struct GeluTanh;
-struct Gelu;
-
-impl Join for Sum {
-    #[inline(always)]
-    fn join<V: Vector>(left: V, right: V) -> V {
-        left.add(right)
-    }
-}
-
-impl Join for Silu {
-    #[inline(always)]
-    fn join<V: Vector>(gate: V, up: V) -> V {
-        math::silu(gate).mul(up)
-    }
-}
-
-impl Join for GeluTanh {
-    #[inline(always)]
-    fn join<V: Vector>(gate: V, up: V) -> V {
-        math::gelu_tanh(gate).mul(up)
-    }
-}
-
-impl Join for Gelu {
-    #[inline(always)]
-    fn join<V: Vector>(gate: V, up: V) -> V {
-        math::gelu(gate).mul(up)
-    }
-}
-
-/// # Safety
-/// The first two rows are readable and the third writable for `columns` f32; the third is disjoint from or equal to
-/// each of the others.
-#[inline(always)]
-unsafe fn zip_row<V: Vector, J: Join>((left, right, out): (*const f32, *const f32, *mut f32), columns: usize) {
-    for at in (0..columns).step_by(LANES) {
-        // SAFETY: the caller's promise; `at < columns`.
-        unsafe {
-            let joined = J::join::<V>(load_at(left, at, columns), load_at(right, at, columns));
-            store_at(joined, out, at, columns);
         }
     }
 }

@@ -19,17 +19,17 @@ use super::view::{MatMut, MatRef, check_items, check_shape};
 ///
 /// # Panics
 /// If the number of an expert has no matrix.
-pub fn expert_linear_items(experts: MatRef<'_>, weights: &[&PackedMatrix]) -> usize {
+pub fn expert_linear_items(experts: MatRef<'_>, weights: &[PackedMatrix]) -> usize {
     SCRATCH.with_borrow_mut(|scratch| {
         scratch.group(experts, weights.len());
         (0..weights.len()).map(|expert| scratch.num_items(expert, weights)).sum()
     })
 }
 
-/// `out[r, k] = x[r, k] . weights[experts[r, k]]^T`, for some items of [`expert_linear_items`].
+/// `out[r, k] = x[r, k] . weights[experts[r, k]]^T (+ bias[experts[r, k]])`, for some items of [`expert_linear_items`].
 ///
 /// `out` is `[rows, top_k * outputs]`; `x` is `[rows, inputs]`, the same for all experts of a row, or
-/// `[rows, top_k * inputs]`, columns of its own for each. Elements are summed as in [`super::linear()`]. `out` must not
+/// `[rows, top_k * inputs]`, columns of its own for each; `bias` is `[experts, outputs]`, one row after the other. Elements are summed as in [`super::linear()`]. `out` must not
 /// overlap `x`.
 ///
 /// # Panics
@@ -37,22 +37,25 @@ pub fn expert_linear_items(experts: MatRef<'_>, weights: &[&PackedMatrix]) -> us
 pub fn expert_linear(
     x: MatRef<'_>,
     experts: MatRef<'_>,
-    weights: &[&PackedMatrix],
+    weights: &[PackedMatrix],
+    bias: Option<&[f32]>,
     out: MatMut<'_>,
     items: Range<usize>,
 ) {
-    let Some(&shape) = weights.first() else { return check_items(&items, 0) };
+    let Some(shape) = weights.first() else { return check_items(&items, 0) };
     let (rows, top_k, inputs) = (x.rows(), experts.columns(), shape.inputs());
     let own_columns = x.columns() != inputs;
     check_shape("experts", (experts.rows(), top_k), (rows, top_k));
     check_shape("x", (rows, x.columns()), (rows, if own_columns { top_k * inputs } else { inputs }));
     check_shape("out", (out.rows(), out.columns()), (rows, top_k * shape.outputs()));
+    let num_biases = weights.len() * shape.outputs();
+    check_shape("bias", (1, bias.map_or(num_biases, <[f32]>::len)), (1, num_biases));
     for weight in weights {
         check_shape("an expert", (weight.outputs(), weight.inputs()), (shape.outputs(), inputs));
     }
     SCRATCH.with_borrow_mut(|scratch| {
         scratch.group(experts, weights.len());
-        Product { x, weights, top_k, own_columns, out }.run(items, scratch);
+        Product { x, weights, bias, top_k, own_columns, out }.run(items, scratch);
     });
 }
 
@@ -105,14 +108,15 @@ impl Scratch {
         expert.checked_sub(1).map_or(0, |before| self.ends[before])..self.ends[expert]
     }
 
-    fn num_items(&self, expert: usize, weights: &[&PackedMatrix]) -> usize {
-        num_groups(self.pairs_of(expert).len()) * num_strips(weights[expert])
+    fn num_items(&self, expert: usize, weights: &[PackedMatrix]) -> usize {
+        num_groups(self.pairs_of(expert).len()) * num_strips(&weights[expert])
     }
 }
 
 struct Product<'a> {
     x: MatRef<'a>,
-    weights: &'a [&'a PackedMatrix],
+    weights: &'a [PackedMatrix],
+    bias: Option<&'a [f32]>,
     top_k: usize,
     /// Whether each expert of a row has columns of its own in `x`.
     own_columns: bool,
@@ -135,13 +139,13 @@ impl Product<'_> {
 
     /// Some items of one expert, group by group.
     fn expert(&self, expert: usize, items: Range<usize>, scratch: &mut Scratch) {
-        let (pairs, strips) = (scratch.pairs_of(expert), num_strips(self.weights[expert]));
+        let (pairs, strips) = (scratch.pairs_of(expert), num_strips(&self.weights[expert]));
         let num_groups = num_groups(pairs.len());
         for group in items.start / strips..items.end.div_ceil(strips) {
             let pairs = part(pairs.clone(), group, num_groups);
             self.gather(pairs.clone(), scratch);
             for item in items.start.max(group * strips)..items.end.min((group + 1) * strips) {
-                self.strip(self.weights[expert], item % strips, pairs.clone(), scratch);
+                self.strip(expert, item % strips, pairs.clone(), scratch);
             }
         }
     }
@@ -157,12 +161,15 @@ impl Product<'_> {
         }
     }
 
-    fn strip(&self, weight: &PackedMatrix, strip: usize, pairs: Range<usize>, scratch: &mut Scratch) {
+    fn strip(&self, expert: usize, strip: usize, pairs: Range<usize>, scratch: &mut Scratch) {
+        let weight = &self.weights[expert];
+        let bias = self.bias.map(|bias| &bias[expert * weight.outputs()..(expert + 1) * weight.outputs()]);
         let first = strip * STRIP_OUTPUTS;
         let columns = (weight.outputs() - first).min(STRIP_OUTPUTS);
         scratch.out.resize(GROUP_ROWS * STRIP_OUTPUTS, 0.0);
         let x = MatRef::with_stride(&scratch.x, pairs.len(), self.inputs(), self.stride());
-        linear_strip(x, weight, strip, MatMut::with_stride(&mut scratch.out, pairs.len(), columns, STRIP_OUTPUTS));
+        let out = MatMut::with_stride(&mut scratch.out, pairs.len(), columns, STRIP_OUTPUTS);
+        linear_strip(x, weight, bias, strip, out);
         for (from, &pair) in scratch.out.chunks_exact(STRIP_OUTPUTS).zip(&scratch.pairs[pairs]) {
             let (row, slot) = (pair as usize / self.top_k, pair as usize % self.top_k);
             let to = self.out.row(row).wrapping_add(slot * weight.outputs() + first);

@@ -50,12 +50,13 @@ pub fn linear(x: MatRef<'_>, weight: &PackedMatrix, bias: Option<&[f32]>, out: M
 ///
 /// # Panics
 /// If the shapes do not agree or there is no such strip.
-pub(crate) fn linear_strip(x: MatRef<'_>, weight: &PackedMatrix, strip: usize, out: MatMut<'_>) {
+pub(crate) fn linear_strip(x: MatRef<'_>, weight: &PackedMatrix, bias: Option<&[f32]>, strip: usize, out: MatMut<'_>) {
     let first_output = strip * STRIP_OUTPUTS;
     let columns = weight.outputs().saturating_sub(first_output).min(STRIP_OUTPUTS);
     check_shape("x", (x.rows(), x.columns()), (x.rows().clamp(1, GROUP_ROWS), weight.inputs()));
     check_shape("out", (out.rows(), out.columns()), (x.rows(), columns.max(1)));
-    dispatch(Linear { x, weight, bias: None, out, first_output, items: strip..strip + 1 });
+    check_shape("bias", (1, bias.map_or(weight.outputs(), <[f32]>::len)), (1, weight.outputs()));
+    dispatch(Linear { x, weight, bias, out, first_output, items: strip..strip + 1 });
 }
 
 /// Equal groups of at most [`GROUP_ROWS`] rows.

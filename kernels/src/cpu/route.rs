@@ -17,14 +17,16 @@ pub enum Scoring {
     Sigmoid,
 }
 
-/// Chooses the `top_k` experts with the highest logits for the rows `items`: `experts` gets their numbers, bit for bit
-/// as u32, by falling logit and the lower number first among equals; `shares` their scores, divided by the sum of the
-/// chosen ones if `renormalize`. A logit that is not a number counts as the lowest.
+/// Chooses the `top_k` experts with the highest scores for the rows `items`: `experts` gets their numbers, bit for bit
+/// as u32, by falling score and the lower number first among equals; `shares` their scores, divided by the sum of the
+/// chosen ones if `renormalize`. With a `bias` of one element per expert, which is chosen and in what order is decided
+/// by score + bias; shares are scores without it. A score that is not a number counts as the lowest.
 ///
 /// # Panics
 /// If the shapes do not agree, there are fewer experts than `top_k`, or `items` leaves the rows.
 pub fn route(
     logits: MatRef<'_>,
+    bias: Option<&[f32]>,
     scoring: Scoring,
     renormalize: bool,
     experts: MatMut<'_>,
@@ -34,9 +36,10 @@ pub fn route(
     let (rows, top_k) = (logits.rows(), experts.columns());
     check_shape("experts", (experts.rows(), top_k), (rows, top_k));
     check_shape("shares", (shares.rows(), shares.columns()), (rows, top_k));
+    check_shape("bias", (1, bias.map_or(logits.columns(), <[f32]>::len)), (1, logits.columns()));
     assert!(top_k <= logits.columns(), "{top_k} of {} experts", logits.columns());
     check_items(&items, rows);
-    dispatch(Route { logits, scoring, renormalize, experts, shares, items });
+    dispatch(Route { logits, bias, scoring, renormalize, experts, shares, items });
 }
 
 /// `out[r] = sum over k of shares[r, k] * x[r, k]` for the rows `items`: one accumulator per element, over ascending k
@@ -53,6 +56,7 @@ pub fn combine(x: MatRef<'_>, shares: MatRef<'_>, out: MatMut<'_>, items: Range<
 
 struct Route<'a> {
     logits: MatRef<'a>,
+    bias: Option<&'a [f32]>,
     scoring: Scoring,
     renormalize: bool,
     experts: MatMut<'a>,
@@ -73,56 +77,88 @@ impl Kernel for Route<'_> {
                     std::slice::from_raw_parts_mut(self.shares.row(row), top_k),
                 )
             };
-            choose(logits, experts, shares);
+            let mut chosen = Chosen { experts, keys: shares, count: 0 };
+            match self.bias {
+                None => chosen.consider(0, logits),
+                Some(bias) => choose_biased::<V>(logits, bias, self.scoring, &mut chosen),
+            }
+            for (share, expert) in shares.iter_mut().zip(experts) {
+                *share = logits[expert.to_bits() as usize];
+            }
             score::<V>(logits, self.scoring, self.renormalize, shares);
         }
     }
 }
 
-/// The numbers and logits of the chosen experts.
-#[inline(always)]
-fn choose(logits: &[f32], experts: &mut [f32], chosen: &mut [f32]) {
-    let mut last = None;
-    for (expert, chosen) in experts.iter_mut().zip(chosen) {
-        let best = best_after(logits, last);
-        (*expert, *chosen) = (f32::from_bits(best as u32), logits[best]);
-        last = Some(best);
+/// The best experts of those looked at so far, by falling key: one pass over all experts, which looks further than the
+/// last of the best only for those that are better.
+struct Chosen<'a> {
+    experts: &'a mut [f32],
+    keys: &'a mut [f32],
+    count: usize,
+}
+
+impl Chosen<'_> {
+    /// Looks at the experts from number `first` on, which have these keys. Numbers rise from call to call, so that of
+    /// equals the lower stays in front.
+    #[inline(always)]
+    fn consider(&mut self, first: usize, keys: &[f32]) {
+        for (index, &key) in keys.iter().enumerate() {
+            let key = if key.is_nan() { f32::NEG_INFINITY } else { key };
+            let is_full = self.count == self.keys.len();
+            if is_full && self.keys.last().is_none_or(|last| key <= *last) {
+                continue;
+            }
+            self.count += usize::from(!is_full);
+            let mut place = self.count - 1;
+            while place > 0 && key > self.keys[place - 1] {
+                (self.keys[place], self.experts[place]) = (self.keys[place - 1], self.experts[place - 1]);
+                place -= 1;
+            }
+            (self.keys[place], self.experts[place]) = (key, f32::from_bits((first + index) as u32));
+        }
     }
 }
 
-/// The expert that follows `last` by falling logit, the lower number first among equals.
+/// Considers all experts by score + bias.
 #[inline(always)]
-fn best_after(logits: &[f32], last: Option<usize>) -> usize {
-    let logit = |expert: usize| if logits[expert].is_nan() { f32::NEG_INFINITY } else { logits[expert] };
-    let mut best = None;
-    for expert in 0..logits.len() {
-        let follows = match last {
-            None => true,
-            Some(last) => logit(expert) < logit(last) || (logit(expert) == logit(last) && expert > last),
-        };
-        let is_better = match best {
-            None => true,
-            Some(best) => logit(expert) > logit(best),
-        };
-        if follows && is_better {
-            best = Some(expert);
+fn choose_biased<V: Vector>(logits: &[f32], bias: &[f32], scoring: Scoring, chosen: &mut Chosen<'_>) {
+    let highest =
+        logits.iter().fold(f32::NEG_INFINITY, |highest, &logit| if logit > highest { logit } else { highest });
+    let sum = match scoring {
+        Scoring::Softmax => V::splat(sum_of_exponentials::<V>(logits, highest)),
+        Scoring::Sigmoid => V::splat(1.0),
+    };
+    for at in (0..logits.len()).step_by(LANES) {
+        let mut keys = [0.0; LANES];
+        // SAFETY: `at` lies in the logits, which have as many elements as the bias; the array is one vector.
+        unsafe {
+            let score = raw_score(load_at::<V>(logits.as_ptr(), at, logits.len()), scoring, highest).div(sum);
+            score.add(load_at(bias.as_ptr(), at, logits.len())).store(keys.as_mut_ptr());
         }
+        chosen.consider(at, &keys[..(logits.len() - at).min(LANES)]);
     }
-    best.unwrap_or(0)
+}
+
+/// A score before the softmax's division.
+#[inline(always)]
+fn raw_score<V: Vector>(logit: V, scoring: Scoring, highest: f32) -> V {
+    match scoring {
+        Scoring::Softmax => math::exp(logit.sub(V::splat(highest))),
+        Scoring::Sigmoid => math::sigmoid(logit),
+    }
 }
 
 /// From the logits of the chosen experts to their shares, in place.
 #[inline(always)]
 fn score<V: Vector>(logits: &[f32], scoring: Scoring, renormalize: bool, chosen: &mut [f32]) {
-    let Some(&highest) = chosen.first() else { return };
+    // The largest exponent is 0: of all experts, or of the chosen, whose shares depend on nothing else then.
+    let among: &[f32] = if renormalize { chosen } else { logits };
+    let highest = among.iter().fold(f32::NEG_INFINITY, |highest, &logit| if logit > highest { logit } else { highest });
     for at in (0..chosen.len()).step_by(LANES) {
         // SAFETY: `at` lies in the slice.
         unsafe {
-            let logit = load_at::<V>(chosen.as_ptr(), at, chosen.len());
-            let score = match scoring {
-                Scoring::Softmax => math::exp(logit.sub(V::splat(highest))),
-                Scoring::Sigmoid => sigmoid(logit),
-            };
+            let score = raw_score(load_at::<V>(chosen.as_ptr(), at, chosen.len()), scoring, highest);
             store_at(score, chosen.as_mut_ptr(), at, chosen.len());
         }
     }
@@ -134,12 +170,6 @@ fn score<V: Vector>(logits: &[f32], scoring: Scoring, renormalize: bool, chosen:
     for share in chosen {
         *share /= sum;
     }
-}
-
-#[inline(always)]
-fn sigmoid<V: Vector>(x: V) -> V {
-    let one = V::splat(1.0);
-    one.div(one.add(math::exp(V::splat(0.0).sub(x))))
 }
 
 /// Lane `i % 16` sums e^(x - highest) of element `i`; lanes are added by halving.

@@ -31,7 +31,7 @@ fn an_old_configuration() {
     assert_eq!(bound.dims, [100, 32, 48, 4, 4, 2, 8, 0, 0]);
     assert_eq!((bound.num_layers, bound.vocab), (4, 100));
     assert_eq!(bound.ropes.len(), 1);
-    assert_eq!((bound.ropes[0].head, bound.ropes[0].theta), (8, 500000.0));
+    assert_eq!((bound.ropes[0].rotary, bound.ropes[0].theta), (8, 500000.0));
     let neutral =
         RopeScaling::Llama3 { factor: 1.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 8192.0 };
     assert_eq!(bound.ropes[0].scaling, neutral);

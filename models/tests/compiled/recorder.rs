@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use trefoil_runtime::launch::{
-    Add, AddRmsNorm, Attention, BufferId, Collective, Combine, Device, Embed, EventId, ExpertLinear, GatedMul, KvWrite,
-    Launcher, Linear, Region, RmsNorm, Rope, Route, Rows, Site, StepRows, StepTables, StreamId,
+    Add, AddRmsNorm, Apply, Attention, BufferId, Collective, Combine, Device, Embed, EventId, ExpertLinear, GatedMul,
+    KvWrite, Launcher, LayerNorm, Linear, Region, RmsNorm, Rope, Route, Rows, Site, StepRows, StepTables, StreamId,
 };
 use trefoil_runtime::model::{BoundModel, CompiledPlan};
 
@@ -54,6 +54,7 @@ impl Device for Recorder {
     operators! {
         embed(Embed);
         rms_norm(RmsNorm);
+        layer_norm(LayerNorm);
         add_rms_norm(AddRmsNorm);
         linear(Linear);
         rope(Rope);
@@ -61,6 +62,7 @@ impl Device for Recorder {
         prefill_attention(Attention);
         add(Add);
         gated_mul(GatedMul);
+        apply(Apply);
         expert_linear(ExpertLinear);
         combine(Combine);
         rows(Rows);

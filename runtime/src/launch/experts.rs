@@ -13,7 +13,8 @@ pub enum Scoring {
     Sigmoid,
 }
 
-/// Chooses the experts with the highest logits, by falling logit and the lower number first among equals.
+/// Chooses the experts with the highest logits, or with a bias those with the highest score + bias: the best first, and
+/// the lower number first among equals.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Route {
     /// Logits, `[rows, experts]`.
@@ -22,13 +23,15 @@ pub struct Route {
     pub scoring: Scoring,
     /// Whether shares are scores divided by the sum of the chosen ones.
     pub renormalize: bool,
+    /// `[experts]`: added to scores for the choice, not for the shares.
+    pub bias: Option<WeightRef>,
     /// The numbers of the chosen experts, `[rows, top_k]` of u32.
     pub experts: Region,
     /// Their shares, `[rows, top_k]`.
     pub shares: Region,
 }
 
-/// `out[r, k] = x[r, k] · weight[experts[r, k]]ᵀ`.
+/// `out[r, k] = x[r, k] · weight[experts[r, k]]ᵀ + bias[experts[r, k]]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ExpertLinear {
     /// `[rows, inputs]`, the same for all experts of a row, or `[rows, top_k * inputs]`, columns of its own for each.
@@ -37,6 +40,8 @@ pub struct ExpertLinear {
     pub experts: Region,
     /// `[outputs, inputs]` of each expert.
     pub weight: WeightRef,
+    /// `[outputs]` of each expert.
+    pub bias: Option<WeightRef>,
     /// `[rows, top_k * outputs]`.
     pub out: Region,
 }

@@ -3,8 +3,8 @@
 use super::Effort;
 use super::needs::{FIRST_PRODUCT, IN, NORM, Needs, OUT, PAGE_TOKENS, Shape, TABLE, VOCAB};
 use crate::launch::{
-    Activation, Add, AddRmsNorm, Attention, BufferId, CacheRef, Device, Embed, GatedMul, KvWrite, Linear, Region,
-    RmsNorm, Rope, RopeRef, Rows, Site, SpanTable, StepTable, StepTables, StreamId, TokenSource, WeightRef,
+    Add, AddRmsNorm, Attention, BufferId, CacheRef, Device, Embed, Function, GatedMul, KvWrite, Linear, Region,
+    RmsNorm, Rope, RopeRef, Rows, Scores, Site, SpanTable, StepTable, StepTables, StreamId, TokenSource, WeightRef,
 };
 
 /// Most sequences that decode attention reads in turn. A step's rows are looked through at each launch, so there must not
@@ -195,7 +195,7 @@ impl<D: Device> Place<'_, D> {
         let kv = self.shape.kv();
         let from = |rows, column, columns| self.region(IN, 0..rows, column, columns);
         let to = |rows, column, columns| self.region(OUT, 0..rows, column, columns);
-        let scale = 1.0 / (head as f32).sqrt();
+        let scores = Scores::plain(1.0 / (head as f32).sqrt());
         let (norm, eps) = (WeightRef::of_model(NORM), 1e-5);
         match case {
             Case::Embed(rows) => {
@@ -204,7 +204,7 @@ impl<D: Device> Place<'_, D> {
             }
             Case::RmsNorm(rows) => {
                 let (x, out) = (from(rows, 0, hidden), to(rows, 0, hidden));
-                device.rms_norm(site, RmsNorm { x, weight: norm, eps, out });
+                device.rms_norm(site, RmsNorm { x, weight: Some(norm), eps, group: hidden as u32, out });
             }
             Case::AddRmsNorm(rows) => {
                 let (a, b) = (from(rows, 0, hidden), from(rows, hidden, hidden));
@@ -229,11 +229,11 @@ impl<D: Device> Place<'_, D> {
                 let group = (turn / num_layers) as u32 % num_groups(case, self.needs);
                 let rows = group * seqs..(group + 1) * seqs;
                 let (q, out) = (self.region(IN, rows.clone(), 0, hidden), self.region(OUT, rows, 0, hidden));
-                device.decode_attention(site, Attention { q, cache, scale, out });
+                device.decode_attention(site, Attention { q, cache, scores, out });
             }
             Case::PrefillAttention { rows, .. } => {
                 let (q, out) = (from(rows, 0, hidden), to(rows, 0, hidden));
-                device.prefill_attention(site, Attention { q, cache, scale, out });
+                device.prefill_attention(site, Attention { q, cache, scores, out });
             }
             Case::Add(rows) => {
                 let (a, b, out) = (from(rows, 0, hidden), from(rows, hidden, hidden), to(rows, 0, hidden));
@@ -241,7 +241,7 @@ impl<D: Device> Place<'_, D> {
             }
             Case::GatedMul(rows) => {
                 let (gate, up, out) = (from(rows, 0, ffn), from(rows, ffn, ffn), to(rows, 0, ffn));
-                device.gated_mul(site, GatedMul { gate, up, by: Activation::Silu, out });
+                device.gated_mul(site, GatedMul { gate, up, by: Function::Silu, limit: 0.0, shift: 0.0, out });
             }
             Case::Rows(rows) => {
                 let (x, out) = (from(rows, 0, hidden), to(rows, 0, hidden));

@@ -2,8 +2,8 @@
 
 use super::Effort;
 use crate::model::{
-    BoundModel, BufferRows, BufferSpec, CacheSpec, Names, Part, Piece, RopeScaling, RopeSpec, Stored, WeightRole,
-    WeightSpec,
+    BoundModel, BufferRows, BufferSpec, CacheSpec, Names, Pairs, Part, Piece, RopeScaling, RopeSpec, Stored,
+    WeightRole, WeightSpec,
 };
 
 /// Bytes of an element of a weight or of a KV page: bfloat16.
@@ -109,7 +109,13 @@ impl Needs {
                 vocab: VOCAB,
                 weights: singles.into_iter().chain(matrices).collect(),
                 caches: vec![CacheSpec { name: "kv".to_owned(), kv_heads, head, layers: (0..num_layers).collect() }],
-                ropes: vec![RopeSpec { head, theta: 10000.0, scaling: RopeScaling::None }],
+                ropes: vec![RopeSpec {
+                    rotary: head,
+                    pairs: Pairs::Halves,
+                    theta: 10000.0,
+                    scaling: RopeScaling::None,
+                }],
+                blocks: vec![0; num_layers],
                 context: None,
                 names: Names::PLAIN,
             },

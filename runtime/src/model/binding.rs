@@ -64,6 +64,43 @@ impl Size {
     }
 }
 
+impl Setting {
+    /// The setting as a size; out of range where it is no whole number.
+    pub fn as_size(self) -> Size {
+        match self {
+            Quantity::Known(setting) if setting >= 0.0 && setting.fract() == 0.0 && setting <= MAX_SIZE as f64 => {
+                Quantity::Known(setting as u64)
+            }
+            Quantity::Known(_) | Quantity::OutOfRange => Quantity::OutOfRange,
+            Quantity::Absent => Quantity::Absent,
+            Quantity::NotANumber(key) => Quantity::NotANumber(key),
+            Quantity::Unknown | Quantity::Uneven(..) => Quantity::Unknown,
+        }
+    }
+
+    /// Its square root.
+    #[must_use]
+    pub fn sqrt(self) -> Self {
+        self.map(f64::sqrt)
+    }
+
+    /// Its natural logarithm.
+    #[must_use]
+    pub fn ln(self) -> Self {
+        self.map(f64::ln)
+    }
+
+    /// The largest whole number that is not larger.
+    #[must_use]
+    pub fn floor(self) -> Self {
+        self.map(f64::floor)
+    }
+
+    fn map(self, of: impl Fn(f64) -> f64) -> Self {
+        if let Quantity::Known(setting) = self { finite(of(setting)) } else { self }
+    }
+}
+
 impl<T: Number> From<T> for Quantity<T> {
     fn from(number: T) -> Self {
         Quantity::Known(number)
@@ -105,7 +142,7 @@ impl Number for u64 {
 
 impl Number for f64 {
     fn read(value: &Value) -> Option<Self> {
-        value.as_f64()
+        value.as_f64().or_else(|| value.as_bool().map(|value| f64::from(u8::from(value))))
     }
     fn plus(self, other: Self) -> Quantity<Self> {
         finite(self + other)
@@ -164,6 +201,8 @@ pub enum Literal {
     Number(f64),
     /// A string.
     Text(&'static str),
+    /// A list.
+    List(&'static [Literal]),
 }
 
 impl Literal {
@@ -173,6 +212,9 @@ impl Literal {
             Literal::Bool(wanted) => found.and_then(Value::as_bool) == Some(wanted),
             Literal::Number(wanted) => found.and_then(Value::as_f64) == Some(wanted),
             Literal::Text(wanted) => found.and_then(Value::as_str) == Some(wanted),
+            Literal::List(wanted) => found.and_then(Value::as_array).is_some_and(|found| {
+                found.len() == wanted.len() && wanted.iter().zip(found).all(|(wanted, found)| wanted.is(Some(found)))
+            }),
         }
     }
 }
@@ -184,6 +226,10 @@ impl std::fmt::Display for Literal {
             Literal::Bool(value) => write!(f, "{value}"),
             Literal::Number(value) => write!(f, "{value}"),
             Literal::Text(value) => write!(f, "{value:?}"),
+            Literal::List(values) => {
+                let values: Vec<_> = values.iter().map(Literal::to_string).collect();
+                write!(f, "[{}]", values.join(", "))
+            }
         }
     }
 }
@@ -205,7 +251,33 @@ pub struct Binding<'a> {
     config: &'a Config,
     sizes: Vec<usize>,
     settings: Vec<f64>,
+    blocks: Vec<u16>,
+    context: Option<usize>,
     faults: Vec<ConfigFault>,
+}
+
+/// Which block each layer of a repeat has.
+#[derive(Debug, Clone, Copy)]
+pub struct LayerPattern {
+    /// One period of blocks, by number.
+    pub cycle: &'static [u16],
+    /// Keys with a list of the layers' kinds: the first that is there stands in place of the cycle.
+    pub keys: &'static [&'static str],
+    /// The block of each kind.
+    pub kinds: &'static [(Literal, u16)],
+}
+
+/// What a configuration gives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BoundSizes {
+    /// Dims by number; those that only a step knows are 0.
+    pub dims: Vec<usize>,
+    /// Params by number.
+    pub params: Vec<f64>,
+    /// The block of each layer.
+    pub blocks: Vec<u16>,
+    /// The longest sequence, in tokens.
+    pub context: Option<usize>,
 }
 
 impl<'a> Binding<'a> {
@@ -217,7 +289,7 @@ impl<'a> Binding<'a> {
         config: &'a Config,
     ) -> Self {
         let (sizes, settings) = (vec![0; dims.len()], vec![0.0; params.len()]);
-        Self { graph, dims, params, config, sizes, settings, faults: vec![] }
+        Self { graph, dims, params, config, sizes, settings, blocks: vec![], context: None, faults: vec![] }
     }
 
     /// Refuses a configuration that holds something else under `key`.
@@ -244,6 +316,35 @@ impl<'a> Binding<'a> {
             self.sizes[dim] = size as usize;
         }
         size
+    }
+
+    /// Takes note of dim number `dim`, which may be 0.
+    pub fn count(&mut self, dim: usize, found: Size) -> Size {
+        if found == Quantity::Known(0) { found } else { self.size(dim, found) }
+    }
+
+    /// Takes note of the longest sequence, where the configuration tells.
+    pub fn context(&mut self, expression: &'static str, found: Size) {
+        if !matches!(found, Quantity::Absent)
+            && let Quantity::Known(context) = self.checked(Definition { name: "context", expression }, found)
+        {
+            self.context = Some(context as usize);
+        }
+    }
+
+    /// Takes note of the layers of a repeat, which are `times` many.
+    pub fn layers(&mut self, expression: &'static str, times: Size, pattern: &LayerPattern) {
+        let Quantity::Known(times) = times else { return self.derived(expression, times) };
+        let times = times as usize;
+        let found = pattern.keys.iter().find_map(|key| Some((*key, self.config.get(key)?)));
+        let blocks = match found {
+            None => Ok(pattern.cycle.iter().copied().cycle().take(times).collect()),
+            Some((key, kinds)) => of_kinds(kinds, times, pattern).map_err(|what| (key, what)),
+        };
+        match blocks {
+            Ok(blocks) => self.blocks.extend::<Vec<u16>>(blocks),
+            Err((key, what)) => self.faults.push(ConfigFault::Kinds { graph: self.graph, key, what }),
+        }
     }
 
     /// Takes note of a size that is in no table of dims, such as a weight's; from 1 to [`MAX_SIZE`].
@@ -288,12 +389,16 @@ impl<'a> Binding<'a> {
         Quantity::Unknown
     }
 
-    /// The values of dims and params by number; dims that only a step knows are 0.
+    /// Everything that was taken note of.
     ///
     /// # Errors
     /// Everything that was found to be wrong.
-    pub fn finish(self) -> Result<(Vec<usize>, Vec<f64>), Vec<ConfigFault>> {
-        if self.faults.is_empty() { Ok((self.sizes, self.settings)) } else { Err(self.faults) }
+    pub fn finish(self) -> Result<BoundSizes, Vec<ConfigFault>> {
+        let Self { graph, sizes: dims, settings: params, blocks, context, mut faults, .. } = self;
+        if faults.is_empty() && blocks.is_empty() {
+            faults.push(ConfigFault::OutOfRange { graph, name: "layers", expression: "0" });
+        }
+        if faults.is_empty() { Ok(BoundSizes { dims, params, blocks, context }) } else { Err(faults) }
     }
 
     fn missing(&mut self, Definition { name, expression }: Definition) {
@@ -310,6 +415,22 @@ impl<'a> Binding<'a> {
             self.faults.push(fault);
         }
     }
+}
+
+/// The blocks of layers whose kinds a configuration lists, or what is wrong with the list.
+fn of_kinds(kinds: &Value, times: usize, pattern: &LayerPattern) -> Result<Vec<u16>, String> {
+    let list = kinds.as_array().ok_or_else(|| format!("is {}, not a list of the layers' kinds", shortened(kinds)))?;
+    if list.len() != times {
+        return Err(format!("has {} entries, and there are {times} layers", list.len()));
+    }
+    let block = |kind: &Value| {
+        let found = pattern.kinds.iter().find(|(own, _)| own.is(Some(kind)));
+        found.map(|(_, block)| *block).ok_or_else(|| {
+            let known: Vec<_> = pattern.kinds.iter().map(|(kind, _)| kind.to_string()).collect();
+            format!("has a layer of kind {}, and the graph has layers of {}", shortened(kind), known.join(" and "))
+        })
+    };
+    list.iter().map(block).collect()
 }
 
 /// A value as it stands in the file, without the bulk of a large one.
@@ -347,7 +468,10 @@ mod tests {
         read.size(1, read.key("c").or(a / Quantity::from(4)));
         read.setting(0, read.key("deep.er").or(1.0));
         read.setting(1, read.key("no").or(a.as_setting() * Quantity::from(0.5)));
-        assert_eq!(read.finish().unwrap(), (vec![12, 3, 0], vec![2.5, 6.0, 0.0]));
+        read.layers("a", a, &LayerPattern { cycle: &[0, 0, 1], keys: &["kinds"], kinds: &[] });
+        let bound = read.finish().unwrap();
+        assert_eq!(bound.blocks[..4], [0, 0, 1, 0]);
+        assert_eq!((bound.dims, bound.params), (vec![12, 3, 0], vec![2.5, 6.0, 0.0]));
     }
 
     #[test]

@@ -15,12 +15,26 @@ pub struct WeightsError {
 impl fmt::Display for WeightsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the weights in {} cannot be used:", self.dir.display())?;
-        self.faults.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
+        self.faults.iter().try_for_each(|fault| write!(f, "\n  {fault}"))?;
+        let has = |is: fn(&WeightFault) -> bool| self.faults.iter().any(is);
+        if has(|fault| matches!(fault, WeightFault::Extra { .. })) {
+            write!(f, "\n  {WHAT_TO_DO_ABOUT_EXTRA}")?;
+        }
+        if has(|fault| matches!(fault, WeightFault::Dtype { .. } | WeightFault::Quantised { .. })) {
+            write!(f, "\n  {WHAT_TO_DO_ABOUT_TYPES}")?;
+        }
+        Ok(())
     }
 }
 
-/// One fault. Files are named without their directory.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+const WHAT_TO_DO_ABOUT_EXTRA: &str = "another architecture variant: add what they are for to the graph, or name them in \
+                                      `ignores`; serve anyway with --ignore-extra-weights";
+const WHAT_TO_DO_ABOUT_TYPES: &str = "quantised checkpoints (FP8, integers, MXFP4) cannot be served: take the model's \
+                                      bfloat16, float16 or float32 checkpoint, or convert this one to bfloat16";
+
+/// One fault. Files are named without their directory. A fault that tensors share which differ in the numbers of their
+/// names is one, for `layers.{0..31}.norm.weight`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum WeightFault {
     /// Neither a weights file nor an index.
     #[error(
@@ -105,4 +119,57 @@ pub enum WeightFault {
         /// Its type, as safetensors calls it.
         found: String,
     },
+    /// A tensor that the model needs, of which there are only the parts of a quantised form.
+    #[error("`{tensor}` is quantised: there are tensors that end with {ends} instead ({file})")]
+    Quantised {
+        /// The tensor.
+        tensor: String,
+        /// The file that holds the first of the parts.
+        file: String,
+        /// How the names of the parts end.
+        ends: String,
+    },
+    /// A part of a tensor that is not in it, by the sizes of the configuration.
+    #[error("`{tensor}` cannot be divided as the graph says: {what}")]
+    Misfit {
+        /// The tensor.
+        tensor: String,
+        /// What does not go together.
+        what: String,
+    },
+    /// Tensors that the model neither reads nor ignores.
+    #[error("{}", extra(.tensors, *.num_tensors))]
+    Extra {
+        /// Their name, of several with the numbers they have: `layers.{0..31}.norm.weight`.
+        tensors: String,
+        /// How many there are.
+        num_tensors: usize,
+    },
+}
+
+impl WeightFault {
+    /// The tensor that is at fault, of those that the model needs.
+    pub(super) fn tensor_mut(&mut self) -> Option<&mut String> {
+        match self {
+            WeightFault::Missing { tensor, .. }
+            | WeightFault::Shape { tensor, .. }
+            | WeightFault::Dtype { tensor, .. }
+            | WeightFault::Quantised { tensor, .. }
+            | WeightFault::Misfit { tensor, .. } => Some(tensor),
+            WeightFault::NoWeights { .. }
+            | WeightFault::Unreadable { .. }
+            | WeightFault::Malformed { .. }
+            | WeightFault::WrongLength { .. }
+            | WeightFault::ShardAbsent { .. }
+            | WeightFault::NotInShard { .. }
+            | WeightFault::Extra { .. } => None,
+        }
+    }
+}
+
+fn extra(tensors: &str, num_tensors: usize) -> String {
+    match num_tensors {
+        1 => format!("`{tensors}` is not read by this graph"),
+        _ => format!("`{tensors}` ({num_tensors} tensors) are not read by this graph"),
+    }
 }

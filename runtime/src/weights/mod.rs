@@ -1,36 +1,44 @@
 //! A checkpoint's weights: found, checked against what the model needs, and packed for the kernels.
 //!
 //! Nothing is loaded before everything has been checked: `shards` reads the headers of all files, `layout` resolves
-//! the model's weight table to tensors, `check` compares the two and reports every difference at once, and only then
-//! `pack` maps the files and packs them with all threads; of tensors that ranks share, `part` takes the rank's own. `random` makes weights of the right shapes out of nothing.
+//! the model's weight table to tensors, under the prefix that `names` finds, `check` compares the two and reports every
+//! difference at once, and only then `pack` maps the files and packs them with all threads. `form` says where in a tensor
+//! a piece is: part of a larger tensor, transposed, one of many experts, and of what ranks share the rank's own.
+//! `extra` lists tensors that the model does not read, `quantised` knows how quantised ones are called. `random` makes
+//! weights of the right shapes out of nothing.
 
 mod check;
+mod extra;
 mod fault;
+mod form;
 mod layout;
 mod mapped;
+mod names;
 mod pack;
-mod part;
+mod quantised;
 mod random;
 mod shards;
 
 use std::path::Path;
+use std::slice;
 use std::sync::Arc;
 
 use trefoil_kernels::cpu::{ElementType, PackedMatrix, SourceType};
 
+pub use extra::grouped;
 pub use fault::{WeightFault, WeightsError};
 pub use random::random;
 
 use crate::launch::WeightRef;
-use crate::model::WeightSpec;
+use crate::model::{Names, WeightSpec};
 use layout::Layout;
 use shards::Shards;
 
 /// The bound model's weights, packed.
 #[derive(Debug)]
 pub struct Weights {
-    /// By weight, then by layer of the model (one entry for a weight of the whole model), then by expert.
-    table: Vec<Vec<Vec<Arc<Weight>>>>,
+    /// By weight, then by layer of the model (one entry for a weight of the whole model).
+    table: Vec<Vec<Option<Arc<Weight>>>>,
     num_bytes: usize,
     element: ElementType,
 }
@@ -39,6 +47,9 @@ pub struct Weights {
 #[derive(Debug)]
 enum Weight {
     Matrix(PackedMatrix),
+    /// By number of the expert, all of one shape and type.
+    Experts(Vec<PackedMatrix>),
+    /// A vector, or those of all experts end to end.
     Vector(Vec<f32>),
 }
 
@@ -67,9 +78,9 @@ impl Rank {
     /// The only rank.
     pub const ALONE: Self = Self { number: 0, num_ranks: 1 };
 
-    /// How many stretches a tensor has along the axis that this part of it divides.
-    fn num_stretches(self, is_divided: bool) -> usize {
-        if is_divided { self.num_ranks } else { 1 }
+    /// Who it is along an axis: alone where the axis is not divided.
+    fn along(self, is_divided: bool) -> Self {
+        if is_divided { self } else { Self::ALONE }
     }
 }
 
@@ -80,6 +91,10 @@ pub struct LoadOptions<'a> {
     pub rank: Rank,
     /// `tie_word_embeddings` of the configuration.
     pub tied: bool,
+    /// How the checkpoint may name its tensors, as the bound model says.
+    pub names: Names,
+    /// Tensors that the model neither reads nor ignores are no fault; they are reported in [`Loaded::unused`].
+    pub ignore_extra: bool,
     /// How matrices are stored in memory.
     pub dtype: WeightDtype,
     /// Threads to pack with.
@@ -88,12 +103,28 @@ pub struct LoadOptions<'a> {
     pub progress: &'a (dyn Fn(u64, u64) + Sync),
 }
 
+impl Default for LoadOptions<'_> {
+    /// All ranks' parts, as the checkpoint stores them, with one thread, silently.
+    fn default() -> Self {
+        Self {
+            rank: Rank::ALONE,
+            tied: false,
+            names: Names::PLAIN,
+            ignore_extra: false,
+            dtype: WeightDtype::Auto,
+            num_threads: 1,
+            progress: &|_, _| (),
+        }
+    }
+}
+
 /// What loading gives.
 #[derive(Debug)]
 pub struct Loaded {
     /// The weights.
     pub weights: Weights,
-    /// Tensors of the checkpoint that the model does not use, for a warning.
+    /// Tensors of the checkpoint that the model neither reads nor ignores, for a warning; none unless
+    /// [`LoadOptions::ignore_extra`] lets them be. [`grouped`] makes it short.
     pub unused: Vec<String>,
 }
 
@@ -101,11 +132,12 @@ pub struct Loaded {
 /// `model.safetensors.index.json` names.
 ///
 /// # Errors
-/// Every fault of the files; if there is none, every tensor that is missing or unusable.
+/// Every fault of the files; if there is none, every tensor that is missing, unusable or not read by the model.
 pub fn load(dir: &Path, specs: &[WeightSpec], options: LoadOptions<'_>) -> Result<Loaded, WeightsError> {
     let shards = Shards::open(dir)?;
-    let layout = Layout::new(specs, |tensor, tied| if options.tied || !shards.has(tensor) { tied } else { tensor });
-    let unused = check::check(&shards, &layout, specs, options.rank)?;
+    let prefix = names::prefix(&shards, specs, options.names);
+    let layout = Layout::new(specs, prefix, |tensor| options.tied || !shards.has(tensor));
+    let unused = check::Check { shards: &shards, layout: &layout, specs, prefix, options }.run()?.into_iter().collect();
     let weights = pack::pack(&shards, &layout, options)?;
     Ok(Loaded { weights, unused })
 }
@@ -126,49 +158,45 @@ impl Weights {
     pub(crate) fn matrix(&self, weight: WeightRef) -> &PackedMatrix {
         match self.get(weight) {
             Some(Weight::Matrix(matrix)) => matrix,
-            found => panic!("{weight:?} is {}, not a matrix", found.map_or("absent", |_| "a vector")),
+            found => panic!("{weight:?} is {}, not a matrix", Weight::describe(found)),
         }
     }
 
     /// The matrices of all experts, by number.
     ///
     /// # Panics
-    /// If one of them is not a matrix of the model.
-    pub(crate) fn experts(&self, weight: WeightRef) -> Vec<&PackedMatrix> {
-        let matrices = self.of_experts(weight).iter().map(|own| match own.as_ref() {
-            Weight::Matrix(matrix) => matrix,
-            Weight::Vector(_) => panic!("{weight:?} is a vector, not a matrix"),
-        });
-        matrices.collect()
+    /// If they are not the experts' matrices of the model.
+    pub(crate) fn experts(&self, weight: WeightRef) -> &[PackedMatrix] {
+        match self.get(weight) {
+            Some(Weight::Experts(matrices)) => matrices,
+            found => panic!("{weight:?} is {}, not the matrices of experts", Weight::describe(found)),
+        }
     }
 
+    /// A vector, `[columns]`; those of all experts one after the other, `[experts, columns]`.
+    ///
     /// # Panics
     /// If it is not a vector of the model.
     pub(crate) fn vector(&self, weight: WeightRef) -> &[f32] {
         match self.get(weight) {
             Some(Weight::Vector(vector)) => vector,
-            found => panic!("{weight:?} is {}, not a vector", found.map_or("absent", |_| "a matrix")),
+            found => panic!("{weight:?} is {}, not a vector", Weight::describe(found)),
         }
     }
 
     fn get(&self, weight: WeightRef) -> Option<&Weight> {
-        self.of_experts(weight).first().map(Arc::as_ref)
-    }
-
-    fn of_experts(&self, weight: WeightRef) -> &[Arc<Weight>] {
-        let by_layer = self.table.get(usize::from(weight.weight)).map_or(&[][..], Vec::as_slice);
-        by_layer.get(usize::from(weight.layer)).map_or(&[], Vec::as_slice)
+        self.table.get(usize::from(weight.weight))?.get(usize::from(weight.layer))?.as_deref()
     }
 
     /// Puts packed weights to the places that the layout gives them.
     fn place(layout: &Layout, weights: Vec<Weight>) -> Self {
         let num_bytes = weights.iter().map(Weight::num_bytes).sum();
-        let is_wide =
-            |weight: &Weight| matches!(weight, Weight::Matrix(matrix) if matrix.element() == ElementType::F32);
-        let element = if weights.iter().any(is_wide) { ElementType::F32 } else { ElementType::Bf16 };
+        let is_wide = |matrix: &PackedMatrix| matrix.element() == ElementType::F32;
+        let any_wide = weights.iter().flat_map(Weight::matrices).any(is_wide);
+        let element = if any_wide { ElementType::F32 } else { ElementType::Bf16 };
         let weights: Vec<Arc<Weight>> = weights.into_iter().map(Arc::new).collect();
-        let experts = |entries: &Vec<usize>| entries.iter().filter_map(|entry| weights.get(*entry).cloned()).collect();
-        let table = layout.table.iter().map(|layers| layers.iter().map(experts).collect()).collect();
+        let weight = |entry: &Option<usize>| entry.and_then(|entry| weights.get(entry).cloned());
+        let table = layout.table.iter().map(|layers| layers.iter().map(weight).collect()).collect();
         Self { table, num_bytes, element }
     }
 }
@@ -177,7 +205,33 @@ impl Weight {
     fn num_bytes(&self) -> usize {
         match self {
             Weight::Matrix(matrix) => matrix.bytes(),
+            Weight::Experts(matrices) => matrices.iter().map(PackedMatrix::bytes).sum(),
             Weight::Vector(vector) => size_of_val(vector.as_slice()),
+        }
+    }
+
+    fn matrices(&self) -> &[PackedMatrix] {
+        match self {
+            Weight::Matrix(matrix) => slice::from_ref(matrix),
+            Weight::Experts(matrices) => matrices,
+            Weight::Vector(_) => &[],
+        }
+    }
+
+    fn matrices_mut(&mut self) -> &mut [PackedMatrix] {
+        match self {
+            Weight::Matrix(matrix) => slice::from_mut(matrix),
+            Weight::Experts(matrices) => matrices,
+            Weight::Vector(_) => &mut [],
+        }
+    }
+
+    fn describe(found: Option<&Weight>) -> &'static str {
+        match found {
+            None => "absent",
+            Some(Weight::Matrix(_)) => "a matrix",
+            Some(Weight::Experts(_)) => "the matrices of experts",
+            Some(Weight::Vector(_)) => "a vector",
         }
     }
 }

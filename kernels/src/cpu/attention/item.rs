@@ -33,6 +33,14 @@ impl Scratch {
         grow(&mut self.largest, rows).fill(f32::NEG_INFINITY);
         grow(&mut self.totals, rows * LANES).fill(0.0);
     }
+
+    /// Starts each row's softmax with its head's sink: the largest score so far, e^0 of the denominator.
+    fn sink(&mut self, rows: usize, sinks: &[f32]) {
+        for row in 0..rows {
+            self.largest[row] = sinks[row % sinks.len()];
+            self.totals[row * LANES] = 1.0;
+        }
+    }
 }
 
 fn grow(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
@@ -40,6 +48,12 @@ fn grow(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
         buffer.resize(length, 0.0);
     }
     &mut buffer[..length]
+}
+
+/// How many lanes of a block's second vector lie below `key`.
+#[inline(always)]
+fn upper(key: usize) -> usize {
+    key.saturating_sub(LANES)
 }
 
 /// Query rows of the item: token `row / group`, head `row % group` of the group.
@@ -52,22 +66,46 @@ pub(super) struct Item<'a> {
     scratch: &'a mut Scratch,
 }
 
-/// How many keys of a block each query row attends to; later rows see at least as many.
+/// Which keys of a block each query row attends to; those of later rows begin and end no earlier.
 #[derive(Clone, Copy)]
 struct Visible {
     first_key: usize,
     /// End of what the item's first token attends to: one past its own position.
     first_end: usize,
     group: usize,
+    /// As in [`Scores`](super::Scores).
+    window: usize,
 }
 
 impl Visible {
     #[inline(always)]
-    fn keys(&self, row: usize) -> usize {
+    fn end(&self, row: usize) -> usize {
         if self.first_end >= self.first_key + KEY_BLOCK {
             return KEY_BLOCK;
         }
         (self.first_end + row / self.group).saturating_sub(self.first_key).min(KEY_BLOCK)
+    }
+
+    #[inline(always)]
+    fn start(&self, row: usize) -> usize {
+        if self.window == 0 {
+            return 0;
+        }
+        (self.first_end + row / self.group).saturating_sub(self.window).saturating_sub(self.first_key).min(KEY_BLOCK)
+    }
+
+    #[inline(always)]
+    fn keys(&self, row: usize) -> Range<usize> {
+        self.start(row)..self.end(row)
+    }
+
+    /// Which of the item's `tokens` see any key of the block.
+    #[inline(always)]
+    fn tokens(&self, tokens: usize) -> Range<usize> {
+        let blind = (self.first_key + 1).saturating_sub(self.first_end);
+        let reach = self.window.saturating_add(self.first_key + KEY_BLOCK);
+        let end = if self.window == 0 { tokens } else { tokens.min(reach.saturating_sub(self.first_end)) };
+        blind..end
     }
 }
 
@@ -81,13 +119,17 @@ impl<'a> Item<'a> {
     ) -> Self {
         let num_rows = tokens.len() * operands.group;
         scratch.reset(num_rows, operands.pages.head(), operands.pages.padded_head());
+        if let Some(sinks) = operands.scores.sinks {
+            scratch.sink(num_rows, &sinks[kv_head * operands.group..(kv_head + 1) * operands.group]);
+        }
         Item { operands, kv_head, tokens, num_rows, scratch }
     }
 
     #[inline(always)]
     pub(super) fn run<V: Vector>(mut self) {
         self.load_queries::<V>();
-        for first_key in (0..=self.last_position()).step_by(KEY_BLOCK) {
+        let first = self.operands.scores.first_key(self.first_position());
+        for first_key in (first - first % KEY_BLOCK..=self.last_position()).step_by(KEY_BLOCK) {
             self.key_block::<V>(first_key);
         }
         self.store_results::<V>();
@@ -110,7 +152,7 @@ impl<'a> Item<'a> {
     #[inline(always)]
     fn load_queries<V: Vector>(&mut self) {
         let length = self.operands.group * self.operands.pages.head();
-        let scale = V::splat(self.operands.scale);
+        let scale = V::splat(self.operands.scores.scale);
         for token in 0..self.tokens.len() {
             let (row, column) = self.place(token);
             let q = self.operands.q.row(row).wrapping_add(column);
@@ -138,15 +180,19 @@ impl<'a> Item<'a> {
         let next_key = first_key + KEY_BLOCK;
         let next = if next_key <= self.last_position() { self.block(next_key) } else { keys };
 
-        let visible = Visible { first_key, first_end: self.first_position() + 1, group: self.operands.group };
-        let blind_tokens = first_key.saturating_sub(self.first_position());
-        let mut rows = blind_tokens * self.operands.group..self.num_rows;
+        let (group, window) = (self.operands.group, self.operands.scores.window);
+        let visible = Visible { first_key, first_end: self.first_position() + 1, group, window };
+        let tokens = visible.tokens(self.tokens.len());
+        let mut rows = tokens.start * group..tokens.end * group;
         for tiles_left in (1..=rows.len().div_ceil(V::TILE_ROWS)).rev() {
             let tile = rows.start..rows.start + rows.len().div_ceil(tiles_left);
             rows.start = tile.end;
             let last = tiles_left == 1;
             let ahead = if last { next } else { keys };
             self.scores::<V>(keys, ahead, tile.clone());
+            if self.operands.scores.are_changed() {
+                self.change::<V>(first_key, tile.clone());
+            }
             self.softmax::<V>(tile.clone(), visible);
             self.weigh::<V>(values, ahead.wrapping_add(self.operands.pages.key_bytes()), tile, visible);
         }
@@ -175,6 +221,21 @@ impl<'a> Item<'a> {
         unsafe { multiply::<V>(pages.element(), rows.len(), 1, &tile) }
     }
 
+    /// From a tile's scaled products to its scores.
+    #[inline(always)]
+    fn change<V: Vector>(&mut self, first_key: usize, rows: Range<usize>) {
+        let Operands { scores: by, group, .. } = *self.operands;
+        for row in rows {
+            let (q_head, position) = (self.kv_head * group + row % group, self.first_position() + row / group);
+            let scores = &mut self.scratch.scores[row * KEY_BLOCK..(row + 1) * KEY_BLOCK];
+            for at in (0..KEY_BLOCK).step_by(LANES) {
+                let scores = scores[at..at + LANES].as_mut_ptr();
+                // SAFETY: the slice is one vector.
+                unsafe { by.change(V::load(scores), q_head, first_key + at, position).store(scores) }
+            }
+        }
+    }
+
     /// Turns a tile's scores into probabilities relative to each row's largest score so far, and shrinks what the row
     /// summed before to it.
     #[inline(always)]
@@ -200,23 +261,23 @@ impl<'a> Item<'a> {
     /// Replaces the scores of keys that the row does not see, whatever their slots hold; returns the largest score of
     /// the row up to and including this block.
     #[inline(always)]
-    fn mask<V: Vector>(&mut self, row: usize, visible: usize) -> f32 {
+    fn mask<V: Vector>(&mut self, row: usize, visible: Range<usize>) -> f32 {
         let scores = self.scratch.scores[row * KEY_BLOCK..(row + 1) * KEY_BLOCK].as_mut_ptr();
         let nothing = V::splat(f32::NEG_INFINITY);
         // SAFETY: `scores` is a row of two vectors.
         let (low, high) = unsafe { (V::load(scores), V::load(scores.add(LANES))) };
-        let (low, high) = if visible == KEY_BLOCK {
+        let (low, high) = if visible.len() == KEY_BLOCK {
             (low, high)
         } else {
-            (low.first_or(visible, nothing), high.first_or(visible.saturating_sub(LANES), nothing))
-        };
-        if visible < KEY_BLOCK {
+            let (low, high) = (low.first_or(visible.end, nothing), high.first_or(upper(visible.end), nothing));
+            let (low, high) = (nothing.first_or(visible.start, low), nothing.first_or(upper(visible.start), high));
             // SAFETY: as above.
             unsafe {
                 low.store(scores);
                 high.store(scores.add(LANES));
             }
-        }
+            (low, high)
+        };
         let (block, before) = (low.max(high).max_lane(), self.scratch.largest[row]);
         if before > block { before } else { block }
     }
@@ -246,18 +307,32 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// Adds a tile's weighted values: first the tokens that all of its rows see, then each token's rows' further ones.
+    /// Adds a tile's weighted values: those of the keys that all of its rows see at once, each token's further ones
+    /// before and after. Each row's keys are added in ascending order.
     #[inline(always)]
     fn weigh<V: Vector>(&mut self, values: *const u8, ahead: *const u8, rows: Range<usize>, visible: Visible) {
-        let common = visible.keys(rows.start);
-        self.add_values::<V>(values, ahead, rows.clone(), 0..common);
+        let common = visible.start(rows.end - 1)..visible.end(rows.start);
+        if visible.start(rows.start) < common.start {
+            self.add_apart::<V>(values, rows.clone(), visible, 0..common.start);
+        }
+        if !common.is_empty() {
+            self.add_values::<V>(values, ahead, rows.clone(), common.clone());
+        }
+        if common.end < visible.end(rows.end - 1) {
+            self.add_apart::<V>(values, rows, visible, common.start.max(common.end)..KEY_BLOCK);
+        }
+    }
+
+    /// Adds the values of the keys among `keys` that each token's rows see.
+    #[inline(always)]
+    fn add_apart<V: Vector>(&mut self, values: *const u8, rows: Range<usize>, visible: Visible, keys: Range<usize>) {
         let group = self.operands.group;
         let mut first = rows.start;
-        while common < KEY_BLOCK && first < rows.end {
+        while first < rows.end {
             let end = rows.end.min((first / group + 1) * group);
-            let seen = visible.keys(first);
-            if seen > common {
-                self.add_values::<V>(values, values, first..end, common..seen);
+            let seen = visible.start(first).max(keys.start)..visible.end(first).min(keys.end);
+            if !seen.is_empty() {
+                self.add_values::<V>(values, values, first..end, seen);
             }
             first = end;
         }

@@ -4,14 +4,16 @@
 //! token; the heads of a group share K and V, so they are rows of one tile, and so are neighbouring tokens of a prefill
 //! span. Each query row runs an online softmax (Milakov and Gimelshein, arXiv 1805.02867) over key blocks of
 //! [`KEY_BLOCK`](super::KEY_BLOCK) absolute positions, in ascending order; its arithmetic never depends on the rows
-//! beside it.
+//! beside it. A sliding window bounds the blocks that are read at all, so time grows with the window.
 
 mod item;
+mod scores;
 
 use std::cell::RefCell;
 use std::ops::Range;
 
 use self::item::{Item, Scratch};
+pub use self::scores::{Scores, alibi_slopes};
 use super::isa::{Kernel, dispatch};
 use super::kv::KvPages;
 use super::vector::Vector;
@@ -27,9 +29,11 @@ pub struct Span<'a> {
     pub first_row: usize,
     /// Number of rows.
     pub num_rows: usize,
-    /// Position of the first row; row `i` attends to cache positions `0..=position + i`, its own included.
+    /// Position of the first row; row `i` attends to cache positions `0..=position + i`, its own included, or to the
+    /// last of them that a window shows.
     pub position: usize,
-    /// The sequence's pages: position `p` is token `p % page_tokens` of page `pages[p / page_tokens]`.
+    /// The sequence's pages: position `p` is token `p % page_tokens` of page `pages[p / page_tokens]`. Pages that no row
+    /// sees through its window may be any numbers.
     pub pages: &'a [u32],
 }
 
@@ -42,7 +46,7 @@ pub fn attention_items(spans: &[Span<'_>], heads: usize, pages: &KvPages) -> usi
     spans.iter().map(|span| span_items(span, group, pages)).sum()
 }
 
-/// `out = softmax(scale * q . K^T) . V`, causal, for some items of [`attention_items`].
+/// `out = softmax(scores(q . K^T)) . V`, causal, for some items of [`attention_items`].
 ///
 /// `q` and `out` are `[rows, heads * head]`; query head `h` reads kv head `h / (heads / kv_heads)`. Every position that
 /// a row attends to has been written; other slots may hold anything. `out` must not overlap `q`.
@@ -50,10 +54,18 @@ pub fn attention_items(spans: &[Span<'_>], heads: usize, pages: &KvPages) -> usi
 /// # Panics
 /// If the shapes do not agree, `items` leaves the item count, a span leaves the rows, or its pages are too few or not
 /// among the layer's.
-pub fn attention(q: MatRef<'_>, spans: &[Span<'_>], pages: &KvPages, scale: f32, out: MatMut<'_>, items: Range<usize>) {
+pub fn attention(
+    q: MatRef<'_>,
+    spans: &[Span<'_>],
+    pages: &KvPages,
+    scores: &Scores<'_>,
+    out: MatMut<'_>,
+    items: Range<usize>,
+) {
     assert!(q.columns().is_multiple_of(pages.head()), "{} columns of heads of {}", q.columns(), pages.head());
     check_shape("out", (out.rows(), out.columns()), (q.rows(), q.columns()));
     let heads = q.columns() / pages.head();
+    scores.check(heads);
     check_items(&items, attention_items(spans, heads, pages));
     let group = group_size(heads, pages);
     let mut first_item = 0;
@@ -61,8 +73,8 @@ pub fn attention(q: MatRef<'_>, spans: &[Span<'_>], pages: &KvPages, scale: f32,
         let end_item = first_item + span_items(span, group, pages);
         let mine = items.start.max(first_item)..items.end.min(end_item);
         if !mine.is_empty() {
-            check_span(span, q.rows(), pages);
-            let operands = Operands { q, span, pages, scale, group, out };
+            check_span(span, q.rows(), pages, scores);
+            let operands = Operands { q, span, pages, scores, group, out };
             attend(&operands, mine.start - first_item..mine.end - first_item);
         }
         first_item = end_item;
@@ -83,11 +95,12 @@ fn span_items(span: &Span<'_>, group: usize, pages: &KvPages) -> usize {
     if group == 0 { 0 } else { span.num_rows.div_ceil(item_tokens(group)) * pages.kv_heads() }
 }
 
-fn check_span(span: &Span<'_>, rows: usize, pages: &KvPages) {
+fn check_span(span: &Span<'_>, rows: usize, pages: &KvPages, scores: &Scores<'_>) {
     assert!(span.first_row + span.num_rows <= rows, "{span:?} of {rows} rows");
-    let needed = (span.position + span.num_rows).div_ceil(pages.page_tokens());
-    assert!(needed <= span.pages.len(), "{span:?} needs {needed} pages");
-    assert!(span.pages[..needed].iter().all(|&page| (page as usize) < pages.num_pages()), "{span:?} in {pages:?}");
+    let first = scores.first_key(span.position) / pages.page_tokens();
+    let end = (span.position + span.num_rows).div_ceil(pages.page_tokens());
+    assert!(end <= span.pages.len(), "{span:?} needs {end} pages");
+    assert!(span.pages[first..end].iter().all(|&page| (page as usize) < pages.num_pages()), "{span:?} in {pages:?}");
 }
 
 /// What all items of a span share; checked by [`attention`].
@@ -95,7 +108,7 @@ struct Operands<'a> {
     q: MatRef<'a>,
     span: &'a Span<'a>,
     pages: &'a KvPages,
-    scale: f32,
+    scores: &'a Scores<'a>,
     /// Query heads of a kv head.
     group: usize,
     out: MatMut<'a>,

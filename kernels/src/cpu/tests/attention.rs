@@ -4,7 +4,9 @@
 use half::bf16;
 
 use super::{Random, UNTOUCHED, all, assert_close, assert_same_bits, on_every_path};
-use crate::cpu::{ElementType, KvPages, KvSlot, MatMut, MatRef, Span, attention, attention_items, kv_write};
+use crate::cpu::{
+    ElementType, KvPages, KvSlot, MatMut, MatRef, Scores, Span, alibi_slopes, attention, attention_items, kv_write,
+};
 
 #[derive(Clone, Copy, Debug)]
 struct Shape {
@@ -58,9 +60,57 @@ fn shapes() -> Vec<Shape> {
     ]
 }
 
+/// How scores are made, with what they borrow.
+#[derive(Clone, Debug, Default)]
+struct Kind {
+    softcap: f32,
+    window: usize,
+    sinks: Option<Vec<f32>>,
+    slopes: Option<Vec<f32>>,
+}
+
+impl Kind {
+    /// Every feature alone, and any of them together.
+    fn each(random: &mut Random, shape: Shape) -> Vec<Kind> {
+        let heads = shape.heads();
+        let plain = Kind::default();
+        let window = 1 + random.below(shape.num_tokens);
+        let sinks = Some(random.values(heads).iter().map(|sink| 2.0 * sink).collect::<Vec<_>>());
+        let slopes = Some(alibi_slopes(heads));
+        let softcap = random.pick(&[0.5, 2.0, 30.0]);
+        vec![
+            plain.clone(),
+            Kind { softcap, ..plain.clone() },
+            Kind { window, ..plain.clone() },
+            Kind { window: random.pick(&[1, 2, 31, 32, 33, 64, usize::MAX]), ..plain.clone() },
+            Kind { sinks: sinks.clone(), ..plain.clone() },
+            Kind { slopes: slopes.clone(), ..plain },
+            Kind { softcap, window, sinks, slopes },
+        ]
+    }
+
+    fn any(random: &mut Random, shape: Shape) -> Kind {
+        let kinds = Kind::each(random, shape);
+        kinds[random.below(kinds.len())].clone()
+    }
+
+    /// What the softmax takes of a product, from the keys that the row at `position` sees.
+    fn score(&self, product: f64, head: usize, key: usize, position: usize) -> f64 {
+        let softcap = f64::from(self.softcap);
+        let bounded = if softcap > 0.0 { softcap * (product / softcap).tanh() } else { product };
+        let slope = self.slopes.as_ref().map_or(0.0, |slopes| f64::from(slopes[head]));
+        bounded + slope * (key as f64 - position as f64)
+    }
+
+    fn sees(&self, key: usize, position: usize) -> bool {
+        key <= position && (self.window == 0 || position - key < self.window)
+    }
+}
+
 /// One sequence with its pages scattered in a cache that is NaN wherever nothing was written.
 struct Sequence {
     shape: Shape,
+    kind: Kind,
     q: Vec<f32>,
     k: Vec<f32>,
     v: Vec<f32>,
@@ -69,13 +119,14 @@ struct Sequence {
 }
 
 impl Sequence {
-    fn new(random: &mut Random, shape: Shape) -> Self {
+    fn new(random: &mut Random, shape: Shape, kind: Kind) -> Self {
         let num_pages = shape.num_tokens.div_ceil(shape.page_tokens) + 3;
         let mut pages: Vec<u32> = (0..num_pages as u32).collect();
         random.shuffle(&mut pages);
         let mut values = |heads: usize| random.values(shape.num_tokens * heads * shape.head);
         Sequence {
             shape,
+            kind,
             q: values(shape.heads()),
             k: values(shape.kv_heads),
             v: values(shape.kv_heads),
@@ -105,6 +156,12 @@ impl Sequence {
         kv_write(view(&self.k), view(&self.v), &slots, cache, tokens);
     }
 
+    fn scores(&self) -> Scores<'_> {
+        let Kind { softcap, window, sinks, slopes } = &self.kind;
+        let (sinks, slopes) = (sinks.as_deref(), slopes.as_deref());
+        Scores { scale: self.shape.scale(), softcap: *softcap, window: *window, sinks, slopes }
+    }
+
     /// Runs the spans' items in the order given by `cuts`, or all at once.
     fn attend(&self, cache: &KvPages, spans: &[Span<'_>], random: Option<&mut Random>) -> Vec<f32> {
         let columns = self.shape.heads() * self.shape.head;
@@ -113,7 +170,7 @@ impl Sequence {
         let q = MatRef::new(&self.q, self.shape.num_tokens, columns);
         let items = attention_items(spans, self.shape.heads(), cache);
         for items in random.map_or_else(|| all(items), |random| random.cuts(items)) {
-            attention(q, spans, cache, self.shape.scale(), out, items);
+            attention(q, spans, cache, &self.scores(), out, items);
         }
         result
     }
@@ -138,12 +195,16 @@ impl Sequence {
             let stored = |values: &[f32], key: usize, i: usize| {
                 self.shape.stored(values[(key * kv_heads + q_head / group) * head + i])
             };
-            let score = |key| (0..head).map(|i| f64::from(q[i]) * stored(&self.k, key, i)).sum::<f64>();
-            let weights: Vec<f64> = (0..=token).map(|key| (score(key) * f64::from(self.shape.scale())).exp()).collect();
-            let total: f64 = weights.iter().sum();
+            let product = |key| (0..head).map(|i| f64::from(q[i]) * stored(&self.k, key, i)).sum::<f64>();
+            let scaled = |key| product(key) * f64::from(self.shape.scale());
+            let keys: Vec<usize> = (0..num_tokens).filter(|key| self.kind.sees(*key, token)).collect();
+            let weight = |key: &usize| self.kind.score(scaled(*key), q_head, *key, token).exp();
+            let weights: Vec<f64> = keys.iter().map(weight).collect();
+            let sink = self.kind.sinks.as_ref().map_or(0.0, |sinks| f64::from(sinks[q_head]).exp());
+            let total: f64 = weights.iter().sum::<f64>() + sink;
             for i in 0..head {
-                let sum: f64 = (0..=token).map(|key| weights[key] * stored(&self.v, key, i)).sum();
-                let what = format!("{:?}, token {token}, head {q_head}, element {i}", self.shape);
+                let sum: f64 = keys.iter().zip(&weights).map(|(key, weight)| weight * stored(&self.v, *key, i)).sum();
+                let what = format!("{:?}, {:?}, token {token}, head {q_head}, element {i}", self.shape, self.kind);
                 assert_close(&what, found[at + i], sum / total, 2e-6);
             }
         }
@@ -154,8 +215,10 @@ impl Sequence {
 fn attention_matches_the_reference_on_every_path() {
     let mut random = Random::new();
     for shape in shapes() {
-        let sequence = Sequence::new(&mut random, shape);
-        sequence.check(&on_every_path(&format!("{shape:?}"), || sequence.prefill()));
+        for kind in Kind::each(&mut random, shape) {
+            let sequence = Sequence::new(&mut random, shape, kind.clone());
+            sequence.check(&on_every_path(&format!("{shape:?}, {kind:?}"), || sequence.prefill()));
+        }
     }
 }
 
@@ -163,7 +226,8 @@ fn attention_matches_the_reference_on_every_path() {
 fn decode_equals_prefill_while_later_slots_are_unwritten() {
     let mut random = Random::new();
     for shape in shapes() {
-        let sequence = Sequence::new(&mut random, shape);
+        let kind = Kind::any(&mut random, shape);
+        let sequence = Sequence::new(&mut random, shape, kind.clone());
         let expected = sequence.prefill();
         let mut memory = sequence.memory();
         let cache = sequence.cache(&mut memory);
@@ -172,7 +236,7 @@ fn decode_equals_prefill_while_later_slots_are_unwritten() {
             sequence.write(&cache, token..token + 1);
             let found = sequence.attend(&cache, &[sequence.span(token..token + 1)], None);
             let row = token * columns..(token + 1) * columns;
-            assert_same_bits(&format!("{shape:?}, token {token}"), &expected[row.clone()], &found[row]);
+            assert_same_bits(&format!("{shape:?}, {kind:?}, token {token}"), &expected[row.clone()], &found[row]);
         }
     }
 }
@@ -181,32 +245,61 @@ fn decode_equals_prefill_while_later_slots_are_unwritten() {
 fn attention_does_not_depend_on_chunks_or_items() {
     let mut random = Random::new();
     for shape in shapes() {
-        let sequence = Sequence::new(&mut random, shape);
-        let expected = sequence.prefill();
-        let mut memory = sequence.memory();
-        let cache = sequence.cache(&mut memory);
-        sequence.write(&cache, 0..shape.num_tokens);
-        let chunks = random.cuts(shape.num_tokens);
-        let spans: Vec<_> = chunks.into_iter().map(|rows| sequence.span(rows)).collect();
-        let found = sequence.attend(&cache, &spans, Some(&mut random));
-        assert_same_bits(&format!("{shape:?}"), &expected, &found);
+        for kind in Kind::each(&mut random, shape) {
+            let sequence = Sequence::new(&mut random, shape, kind.clone());
+            let expected = sequence.prefill();
+            let mut memory = sequence.memory();
+            let cache = sequence.cache(&mut memory);
+            sequence.write(&cache, 0..shape.num_tokens);
+            let chunks = random.cuts(shape.num_tokens);
+            let spans: Vec<_> = chunks.into_iter().map(|rows| sequence.span(rows)).collect();
+            let found = sequence.attend(&cache, &spans, Some(&mut random));
+            assert_same_bits(&format!("{shape:?}, {kind:?}"), &expected, &found);
+        }
     }
 }
 
 #[test]
-fn a_poisoned_token_spares_the_rows_before_it() {
+fn a_poisoned_token_spares_the_rows_that_do_not_see_it() {
     let mut random = Random::new();
     for shape in shapes() {
-        let mut sequence = Sequence::new(&mut random, shape);
-        let expected = sequence.prefill();
-        let poisoned = random.below(shape.num_tokens);
-        let columns = shape.kv_heads * shape.head;
-        for values in [&mut sequence.k, &mut sequence.v] {
-            values[poisoned * columns..(poisoned + 1) * columns].fill(random.pick(&[f32::NAN, f32::INFINITY]));
+        let window = 1 + random.below(shape.num_tokens);
+        for kind in [Kind::any(&mut random, shape), Kind { window, ..Kind::any(&mut random, shape) }] {
+            let mut sequence = Sequence::new(&mut random, shape, kind.clone());
+            let expected = sequence.prefill();
+            let poisoned = random.below(shape.num_tokens);
+            let columns = shape.kv_heads * shape.head;
+            for values in [&mut sequence.k, &mut sequence.v] {
+                values[poisoned * columns..(poisoned + 1) * columns].fill(random.pick(&[f32::NAN, f32::INFINITY]));
+            }
+            let found = sequence.prefill();
+            let columns = shape.heads() * shape.head;
+            for token in (0..shape.num_tokens).filter(|token| !kind.sees(poisoned, *token)) {
+                let row = token * columns..(token + 1) * columns;
+                let what = format!("{shape:?}, {kind:?}, token {token} beside {poisoned}");
+                assert_same_bits(&what, &expected[row.clone()], &found[row]);
+            }
         }
-        let found = sequence.prefill();
-        let before = poisoned * shape.heads() * shape.head;
-        assert_same_bits(&format!("{shape:?}, token {poisoned}"), &expected[..before], &found[..before]);
+    }
+}
+
+#[test]
+fn what_lies_outside_the_window_is_not_read() {
+    let mut random = Random::new();
+    for shape in shapes() {
+        let kind = Kind { window: 1 + random.below(shape.num_tokens), ..Kind::any(&mut random, shape) };
+        let mut sequence = Sequence::new(&mut random, shape, kind.clone());
+        let expected = sequence.prefill();
+        let first = random.below(shape.num_tokens);
+        let seen = (first + 1).saturating_sub(kind.window);
+        let mut memory = sequence.memory();
+        let cache = sequence.cache(&mut memory);
+        // The other slots stay NaN; pages without any visible slot are no pages at all.
+        sequence.write(&cache, seen..shape.num_tokens);
+        sequence.pages[..seen / shape.page_tokens].fill(u32::MAX);
+        let found = sequence.attend(&cache, &[sequence.span(first..shape.num_tokens)], Some(&mut random));
+        let rows = first * shape.heads() * shape.head..;
+        assert_same_bits(&format!("{shape:?}, {kind:?}, from {first}"), &expected[rows.clone()], &found[rows]);
     }
 }
 
@@ -214,11 +307,41 @@ fn a_poisoned_token_spares_the_rows_before_it() {
 fn spans_of_several_sequences_and_idle_spans_share_a_call() {
     let mut random = Random::new();
     let shape = Shape { num_tokens: 80, ..shapes()[4] };
-    let sequence = Sequence::new(&mut random, shape);
-    let expected = sequence.prefill();
-    let mut memory = sequence.memory();
-    let cache = sequence.cache(&mut memory);
-    sequence.write(&cache, 0..shape.num_tokens);
-    let spans = [sequence.span(79..80), sequence.span(5..5), sequence.span(30..79), sequence.span(0..30)];
-    assert_same_bits("spans", &expected, &sequence.attend(&cache, &spans, Some(&mut random)));
+    for kind in Kind::each(&mut random, shape) {
+        let sequence = Sequence::new(&mut random, shape, kind);
+        let expected = sequence.prefill();
+        let mut memory = sequence.memory();
+        let cache = sequence.cache(&mut memory);
+        sequence.write(&cache, 0..shape.num_tokens);
+        let spans = [sequence.span(79..80), sequence.span(5..5), sequence.span(30..79), sequence.span(0..30)];
+        assert_same_bits("spans", &expected, &sequence.attend(&cache, &spans, Some(&mut random)));
+    }
+}
+
+#[test]
+fn a_sink_far_above_or_below_all_scores_takes_everything_or_nothing() {
+    let mut random = Random::new();
+    let shape = shapes()[4];
+    let mut sequence = Sequence::new(&mut random, shape, Kind::default());
+    let plain = sequence.prefill();
+    for below in [-1e4, f32::NEG_INFINITY] {
+        sequence.kind.sinks = Some(vec![below; shape.heads()]);
+        assert_same_bits("nothing", &plain, &sequence.prefill());
+    }
+    sequence.kind.sinks = Some(vec![1e4; shape.heads()]);
+    assert_same_bits("everything", &vec![0.0; plain.len()], &sequence.prefill());
+}
+
+#[test]
+fn alibi_slopes_are_those_of_the_paper() {
+    let expected = [0.5, 0.25, 0.125, 0.0625, 0.031_25, 0.015_625, 0.007_812_5, 0.003_906_25];
+    assert_same_bits("8 heads", &expected, &alibi_slopes(8));
+    let more = [1u8, 3, 5, 7].map(|odd| 2.0f32.powf(-0.5 * f32::from(odd)));
+    for (found, expected) in alibi_slopes(12).iter().zip(expected.iter().chain(&more)) {
+        assert_close("12 heads", *found, f64::from(*expected), 1e-7 * f64::from(*expected));
+    }
+    for heads in [0, 1, 3, 12, 16, 71] {
+        assert_eq!(alibi_slopes(heads).len(), heads);
+    }
+    assert_eq!(alibi_slopes(1), [0.003_906_25]);
 }

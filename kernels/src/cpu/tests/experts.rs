@@ -1,7 +1,9 @@
 //! Products with the matrices of experts.
 
 use super::{Random, UNTOUCHED, all, assert_close, assert_same_bits, on_every_path};
-use crate::cpu::{ElementType, MatMut, MatRef, PackedMatrix, expert_linear, expert_linear_items};
+use crate::cpu::{
+    ElementType, MatMut, MatRef, PackedMatrix, SourceType, WeightRows, expert_linear, expert_linear_items,
+};
 
 /// (rows, top_k, experts, inputs, outputs): none, one and many rows per expert, several groups, padded panels.
 const SHAPES: [(usize, usize, usize, usize, usize); 9] = [
@@ -22,6 +24,7 @@ struct Case {
     experts: Vec<f32>,
     top_k: usize,
     weights: Vec<PackedMatrix>,
+    bias: Option<Vec<f32>>,
 }
 
 impl Case {
@@ -36,7 +39,8 @@ impl Case {
             random.shuffle(&mut numbers);
             experts.extend(numbers[..top_k].iter().map(|number| f32::from_bits(*number)));
         }
-        Self { x: random.values(rows * x_columns), x_columns, experts, top_k, weights }
+        let bias = (random.below(2) == 0).then(|| random.values(num_experts * outputs));
+        Self { x: random.values(rows * x_columns), x_columns, experts, top_k, weights, bias }
     }
 
     fn rows(&self) -> usize {
@@ -49,14 +53,14 @@ impl Case {
 
     /// Some of the rows, by a kernel call for each range of items; items are cut by `cut`.
     fn run(&self, rows: std::ops::Range<usize>, cut: &mut dyn FnMut(usize) -> Vec<std::ops::Range<usize>>) -> Vec<f32> {
-        let (columns, weights) = (self.top_k * self.outputs(), self.weights.iter().collect::<Vec<_>>());
+        let (columns, weights) = (self.top_k * self.outputs(), &self.weights);
         let x = &self.x[rows.start * self.x_columns..rows.end * self.x_columns];
         let experts = &self.experts[rows.start * self.top_k..rows.end * self.top_k];
         let (x, experts) = (MatRef::new(x, rows.len(), self.x_columns), MatRef::new(experts, rows.len(), self.top_k));
         let mut wide = vec![UNTOUCHED; rows.len() * (columns + 5)];
         let out = MatMut::new(&mut wide, rows.len(), columns + 5).window(2..2 + columns);
-        for items in cut(expert_linear_items(experts, &weights)) {
-            expert_linear(x, experts, &weights, out, items);
+        for items in cut(expert_linear_items(experts, weights)) {
+            expert_linear(x, experts, weights, self.bias.as_deref(), out, items);
         }
         let mut result = Vec::new();
         for row in wide.chunks_exact(columns + 5) {
@@ -81,10 +85,12 @@ impl Case {
                 self.weights[expert.to_bits() as usize].read_row(output, &mut weight_row);
                 let x = self.x[first..first + inputs].iter();
                 let products = x.zip(&weight_row).map(|(x, w)| f64::from(*x) * f64::from(*w));
-                let size: f64 = products.clone().map(f64::abs).sum();
+                let place = expert.to_bits() as usize * self.outputs() + output;
+                let bias = self.bias.as_ref().map_or(0.0, |bias| f64::from(bias[place]));
+                let size: f64 = products.clone().map(f64::abs).sum::<f64>() + bias.abs();
                 let tolerance = size * (inputs + 1) as f64 * f64::from(f32::EPSILON) / 2.0;
                 let what = format!("row {row}, slot {slot}, output {output}");
-                assert_close(&what, found[pair * self.outputs() + output], products.sum(), tolerance);
+                assert_close(&what, found[pair * self.outputs() + output], products.sum::<f64>() + bias, tolerance);
             }
         }
     }
@@ -126,17 +132,33 @@ fn expert_linear_does_not_depend_on_the_rows_beside() {
     });
 }
 
+/// The matrices of experts that no row goes to are NaN, and have no items: a decode step reads what it routes to.
+#[test]
+fn experts_that_no_row_goes_to_are_not_read() {
+    let mut random = Random::new();
+    let mut case = Case::new(&mut random, (3, 2, 40, 70, 100), ElementType::F32, false);
+    let expected = case.run_all();
+    let nan: Vec<u8> = std::iter::repeat_n(f32::NAN.to_le_bytes(), 70 * 100).flatten().collect();
+    for (number, weight) in case.weights.iter_mut().enumerate() {
+        if case.experts.iter().all(|expert| expert.to_bits() as usize != number) {
+            let rows = WeightRows::new(&nan, SourceType::F32, 100, 70).expect("the right length");
+            weight.pack_rows(&[rows]).expect("the same shape");
+        }
+    }
+    assert_same_bits("only the routed experts", &expected, &case.run_all());
+}
+
 #[test]
 fn experts_that_no_row_goes_to_have_no_items() {
     let weights: Vec<_> = (0..4).map(|seed| PackedMatrix::random(100, 8, ElementType::Bf16, seed, 1.0)).collect();
     let numbers = [3, 1, 3, 0].map(f32::from_bits);
     // Three experts of two strips each.
-    assert_eq!(expert_linear_items(MatRef::new(&numbers, 2, 2), &weights.iter().collect::<Vec<_>>()), 6);
+    assert_eq!(expert_linear_items(MatRef::new(&numbers, 2, 2), &weights), 6);
 }
 
 #[test]
 #[should_panic(expected = "expert 4 of 4")]
 fn the_number_of_an_expert_that_is_not_there_is_refused() {
     let weights: Vec<_> = (0..4).map(|seed| PackedMatrix::random(3, 8, ElementType::F32, seed, 1.0)).collect();
-    expert_linear_items(MatRef::new(&[f32::from_bits(4)], 1, 1), &weights.iter().collect::<Vec<_>>());
+    expert_linear_items(MatRef::new(&[f32::from_bits(4)], 1, 1), &weights);
 }

@@ -1,6 +1,7 @@
 //! Every kernel against an f64 reference, and bit for bit against itself: between instruction set paths, between ways
 //! of cutting rows and items, between decode and prefill.
 
+mod apply;
 mod attention;
 mod elementwise;
 mod experts;

@@ -8,7 +8,7 @@ const SHAPES: [(usize, usize, usize); 6] = [(0, 4, 2), (1, 1, 1), (5, 8, 2), (9,
 
 /// Numbers and shares of all rows, rows cut into `items`.
 fn routed(
-    logits: &[f32],
+    (logits, bias): (&[f32], Option<&[f32]>),
     (rows, num_experts, top_k): (usize, usize, usize),
     (scoring, renormalize): (Scoring, bool),
     items: &[std::ops::Range<usize>],
@@ -16,24 +16,40 @@ fn routed(
     let (mut experts, mut shares) = (vec![UNTOUCHED; rows * top_k], vec![UNTOUCHED; rows * top_k]);
     let (chosen, given) = (MatMut::new(&mut experts, rows, top_k), MatMut::new(&mut shares, rows, top_k));
     for items in items {
-        route(MatRef::new(logits, rows, num_experts), scoring, renormalize, chosen, given, items.clone());
+        route(MatRef::new(logits, rows, num_experts), bias, scoring, renormalize, chosen, given, items.clone());
     }
     (experts.into_iter().map(f32::to_bits).collect(), shares)
 }
 
-/// As the formulas have it.
-fn reference(logits: &[f32], top_k: usize, scoring: Scoring, renormalize: bool) -> Vec<(u32, f64)> {
+/// Every expert's score, as the formulas have it.
+fn scores(logits: &[f32], scoring: Scoring) -> Vec<f64> {
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let exponential = |logit: f32| (f64::from(logit) - f64::from(highest)).exp();
+    let sum: f64 = logits.iter().copied().map(exponential).sum();
     let score = |logit: f32| match scoring {
-        Scoring::Softmax => exponential(logit) / logits.iter().copied().map(exponential).sum::<f64>(),
+        Scoring::Softmax => exponential(logit) / sum,
         Scoring::Sigmoid => 1.0 / (1.0 + (-f64::from(logit)).exp()),
     };
-    let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-    order.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b)));
-    let chosen: Vec<_> = order[..top_k].iter().map(|&expert| (expert, score(logits[expert as usize]))).collect();
-    let sum: f64 = if renormalize { chosen.iter().map(|(_, score)| score).sum() } else { 1.0 };
-    chosen.into_iter().map(|(expert, score)| (expert, score / sum)).collect()
+    logits.iter().copied().map(score).collect()
+}
+
+/// The shares of the experts `chosen`.
+fn given(scores: &[f64], chosen: &[u32], renormalize: bool) -> Vec<f64> {
+    let score = |expert: &u32| scores[*expert as usize];
+    let sum: f64 = if renormalize { chosen.iter().map(score).sum() } else { 1.0 };
+    chosen.iter().map(|expert| score(expert) / sum).collect()
+}
+
+/// All experts by falling key, the lower number first among equals.
+fn by_key(keys: &[f64]) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..keys.len() as u32).collect();
+    order.sort_by(|a, b| keys[*b as usize].total_cmp(&keys[*a as usize]).then(a.cmp(b)));
+    order
+}
+
+fn ways() -> [(Scoring, bool); 4] {
+    let (softmax, sigmoid) = (Scoring::Softmax, Scoring::Sigmoid);
+    [(softmax, false), (softmax, true), (sigmoid, false), (sigmoid, true)]
 }
 
 #[test]
@@ -43,16 +59,19 @@ fn route_matches_the_reference_on_every_path_and_cut() {
         let (rows, num_experts, top_k) = shape;
         // Few different values, so that many are equal.
         let logits: Vec<f32> = (0..rows * num_experts).map(|_| random.below(12) as f32 - 5.5).collect();
-        for (scoring, renormalize) in [Scoring::Softmax, Scoring::Sigmoid].map(|s| [(s, false), (s, true)]).concat() {
+        for (scoring, renormalize) in ways() {
             let what = format!("{shape:?} by {scoring:?}, renormalized {renormalize}");
             let cuts = random.cuts(rows);
-            let (experts, shares) = routed(&logits, shape, (scoring, renormalize), &all(rows));
-            let on_paths = on_every_path(&what, || routed(&logits, shape, (scoring, renormalize), &cuts).1);
+            let (experts, shares) = routed((&logits, None), shape, (scoring, renormalize), &all(rows));
+            let on_paths = on_every_path(&what, || routed((&logits, None), shape, (scoring, renormalize), &cuts).1);
             assert_same_bits(&what, &shares, &on_paths);
             for (row, logits) in logits.chunks(num_experts).enumerate() {
-                for (slot, (expert, share)) in reference(logits, top_k, scoring, renormalize).into_iter().enumerate() {
-                    assert_eq!(experts[row * top_k + slot], expert, "{what}, row {row}, slot {slot}");
-                    assert_close(&what, shares[row * top_k + slot], share, 1e-6 * share);
+                let keys: Vec<f64> = logits.iter().map(|logit| f64::from(*logit)).collect();
+                let (row, order) = (row * top_k..(row + 1) * top_k, by_key(&keys));
+                assert_eq!(experts[row.clone()], order[..top_k], "{what}, pairs {row:?}");
+                let expected = given(&scores(logits, scoring), &order[..top_k], renormalize);
+                for (found, expected) in shares[row].iter().zip(expected) {
+                    assert_close(&what, *found, expected, 1e-6 * expected);
                 }
             }
         }
@@ -60,9 +79,56 @@ fn route_matches_the_reference_on_every_path_and_cut() {
 }
 
 #[test]
+fn a_bias_moves_the_choice_and_not_the_shares() {
+    let mut random = Random::new();
+    for (shape, (scoring, renormalize)) in SHAPES.iter().flat_map(|shape| ways().map(|way| (*shape, way))) {
+        let (rows, num_experts, top_k) = shape;
+        let logits: Vec<f32> = random.values(rows * num_experts).iter().map(|logit| 4.0 * logit).collect();
+        let bias = random.values(num_experts);
+        let what = format!("{shape:?} by {scoring:?}, renormalized {renormalize}");
+        let operands = (&logits[..], Some(&bias[..]));
+        let cuts = random.cuts(rows);
+        let (experts, shares) = routed(operands, shape, (scoring, renormalize), &all(rows));
+        let on_paths = on_every_path(&what, || routed(operands, shape, (scoring, renormalize), &cuts).1);
+        assert_same_bits(&what, &shares, &on_paths);
+        for (row, logits) in logits.chunks(num_experts).enumerate() {
+            let (scores, row) = (scores(logits, scoring), row * top_k..(row + 1) * top_k);
+            let keys: Vec<f64> = scores.iter().zip(&bias).map(|(score, bias)| score + f64::from(*bias)).collect();
+            let chosen = &experts[row.clone()];
+            assert!((1..top_k).all(|slot| !chosen[..slot].contains(&chosen[slot])), "{what}: {chosen:?}");
+            for (found, expected) in chosen.iter().zip(by_key(&keys)) {
+                // Two experts may change places that only rounding tells apart.
+                assert_close(&what, keys[*found as usize] as f32, keys[expected as usize], 1e-6);
+            }
+            for (found, expected) in shares[row].iter().zip(given(&scores, chosen, renormalize)) {
+                // The exponent is a rounded difference of logits.
+                assert_close(&what, *found, expected, 5e-6 * expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn equal_sums_go_to_the_lower_number() {
+    let (logits, bias) = ([0.5f32; 40], [0.25f32; 40]);
+    for scoring in [Scoring::Softmax, Scoring::Sigmoid] {
+        let (experts, _) = routed((&logits, Some(&bias)), (1, 40, 5), (scoring, true), &all(1));
+        assert_eq!(experts, [0, 1, 2, 3, 4], "{scoring:?}");
+    }
+}
+
+#[test]
+fn renormalized_shares_of_far_lower_logits_are_numbers() {
+    let (logits, bias) = ([200.0f32, 1.0, 0.0], [-9.0f32, 0.0, 0.0]);
+    let (experts, shares) = routed((&logits, Some(&bias)), (1, 3, 2), (Scoring::Softmax, true), &all(1));
+    assert_eq!(experts, [1, 2]);
+    assert_close("first", shares[0], 1.0 / (1.0 + (-1f64).exp()), 1e-6);
+}
+
+#[test]
 fn what_is_not_a_number_is_chosen_last_and_shows() {
     let logits = [f32::NAN, -3.0, f32::NAN, 2.0];
-    let (experts, shares) = routed(&logits, (1, 4, 3), (Scoring::Softmax, true), &all(1));
+    let (experts, shares) = routed((&logits, None), (1, 4, 3), (Scoring::Softmax, true), &all(1));
     assert_eq!(experts, [3, 1, 0]);
     assert!(shares.iter().all(|share| share.is_nan()));
 }

@@ -158,6 +158,11 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    fn swap_pairs(self) -> Self {
+        avx2!(Avx2(_mm256_permute_ps::<0b10_11_00_01>(self.0), _mm256_permute_ps::<0b10_11_00_01>(self.1)))
+    }
+
+    #[inline(always)]
     fn sum(self) -> f32 {
         avx2!({
             let eight = _mm256_add_ps(self.0, self.1);

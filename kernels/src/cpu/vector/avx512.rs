@@ -124,6 +124,11 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
+    fn swap_pairs(self) -> Self {
+        Avx512(avx512!(_mm512_permute_ps::<0b10_11_00_01>(self.0)))
+    }
+
+    #[inline(always)]
     fn sum(self) -> f32 {
         self.halves().sum()
     }

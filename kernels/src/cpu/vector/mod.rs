@@ -68,6 +68,8 @@ pub(crate) trait Vector: Copy {
     fn add_exponent(self, rounded: Self) -> Self;
     /// Asks for the cache line at `address`, readable or not, in the second-level cache.
     fn prefetch(address: *const u8);
+    /// Lanes `2i` and `2i + 1` change places.
+    fn swap_pairs(self) -> Self;
     /// Sum over lanes by halving: lane `i` + lane `i + 8`, then 4, 2 and 1 apart.
     fn sum(self) -> f32;
     /// Maximum over lanes, by halving like [`Vector::sum`], each pair as in [`Vector::max`].

@@ -112,6 +112,11 @@ impl Vector for Portable {
     fn prefetch(_address: *const u8) {}
 
     #[inline(always)]
+    fn swap_pairs(self) -> Self {
+        Portable(std::array::from_fn(|lane| self.0[lane ^ 1]))
+    }
+
+    #[inline(always)]
     fn sum(self) -> f32 {
         halve(self.0, |low, high| low + high)
     }

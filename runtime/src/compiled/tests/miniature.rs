@@ -6,11 +6,11 @@ use std::ops::Range;
 use crate::checkpoint::Config;
 use crate::device::cpu::CpuDevice;
 use crate::launch::{
-    Activation, Add, AddRmsNorm, Attention, CacheRef, Device, Embed, GatedMul, KvWrite, Launcher, Linear, Point,
-    Region, RmsNorm, Rope, RopeRef, Rows, StepTable, StreamGroup, StreamSpec, WeightRef,
+    Add, AddRmsNorm, Attention, CacheRef, Device, Embed, Function, GatedMul, KvWrite, Launcher, Linear, Point, Region,
+    RmsNorm, Rope, RopeRef, Rows, Scores, StepTable, StreamGroup, StreamSpec, WeightRef,
 };
 use crate::model::{
-    BoundModel, BufferRows, BufferSpec, CacheSpec, CompiledModel, CompiledPlan, ConfigFault, Names, Part, Piece,
+    BoundModel, BufferRows, BufferSpec, CacheSpec, CompiledModel, CompiledPlan, ConfigFault, Names, Pairs, Part, Piece,
     RopeScaling, RopeSpec, Stored, Suits, WeightRole, WeightSpec,
 };
 
@@ -169,6 +169,7 @@ pub(super) fn bound() -> BoundModel {
         params: Vec::new(),
         num_layers: LAYERS,
         vocab: VOCAB,
+        blocks: vec![0; LAYERS],
         weights: vec![
             whole(WeightRole::Table, vec![piece("embed", VOCAB)]),
             layered(vector, HIDDEN, vec![piece("{layer}.n1", 1)]),
@@ -181,7 +182,7 @@ pub(super) fn bound() -> BoundModel {
             whole(matrix, vec![head]),
         ],
         caches: vec![CacheSpec { name: "kv".into(), kv_heads: KV_HEADS, head: HEAD, layers: every.clone() }],
-        ropes: vec![RopeSpec { head: HEAD, theta: THETA, scaling: RopeScaling::None }],
+        ropes: vec![RopeSpec { rotary: HEAD, pairs: Pairs::Halves, theta: THETA, scaling: RopeScaling::None }],
         context: None,
         names: Names::PLAIN,
     }
@@ -222,7 +223,10 @@ fn embed(l: &L<'_>, stream: usize, rows: Range<u32>, nano: u8) {
 /// From the layer's input to keys and values in the cache.
 fn before_attention(l: &L<'_>, at: &Nano) {
     let (h, n) = (at.region(l, H, 0, HIDDEN), at.region(l, N, 0, HIDDEN));
-    l.device.rms_norm(at.site(l, "n1"), RmsNorm { x: h, weight: at.weight(1), eps: EPS, out: n });
+    l.device.rms_norm(
+        at.site(l, "n1"),
+        RmsNorm { x: h, weight: Some(at.weight(1)), eps: EPS, group: HIDDEN as u32, out: n },
+    );
     let qkv = at.region(l, QKV, 0, HEADS * HEAD + 2 * KV);
     l.device.linear(at.site(l, "qkv"), Linear { x: n, weight: at.weight(2), bias: None, out: qkv });
     let (q, k) = (at.region(l, QKV, 0, HEADS * HEAD), at.region(l, QKV, HEADS * HEAD, KV));
@@ -236,7 +240,7 @@ fn before_attention(l: &L<'_>, at: &Nano) {
 
 fn attention(l: &L<'_>, at: &Nano) -> Attention {
     let (q, out) = (at.region(l, QKV, 0, HEADS * HEAD), at.region(l, ATTN, 0, HEADS * HEAD));
-    Attention { q, cache: cache(at.layer), scale: 1.0 / (HEAD as f32).sqrt(), out }
+    Attention { q, cache: cache(at.layer), scores: Scores::plain(1.0 / (HEAD as f32).sqrt()), out }
 }
 
 fn decode_attention(l: &L<'_>, at: &Nano) {
@@ -258,7 +262,7 @@ fn after_attention(l: &L<'_>, at: &Nano) {
     let gate_up = at.region(l, GATE_UP, 0, 2 * FFN);
     l.device.linear(at.site(l, "gate_up"), Linear { x: n, weight: at.weight(5), bias: None, out: gate_up });
     let (gate, up, act) = (at.region(l, GATE_UP, 0, FFN), at.region(l, GATE_UP, FFN, FFN), at.region(l, ACT, 0, FFN));
-    l.device.gated_mul(at.site(l, "act"), GatedMul { gate, up, by: Activation::Silu, out: act });
+    l.device.gated_mul(at.site(l, "act"), GatedMul { gate, up, by: Function::Silu, limit: 0.0, shift: 0.0, out: act });
     l.device.linear(at.site(l, "down"), Linear { x: act, weight: at.weight(6), bias: None, out: down });
     l.device.add(at.site(l, "h2"), Add { a: h, b: down, out: h });
 }
@@ -318,7 +322,10 @@ fn head(l: &L<'_>, others: &[usize]) {
     }
     let whole = |weight| WeightRef { weight, layer: 0 };
     let (h, n) = (l.region(H, 0..l.rows.tokens, 0, HIDDEN), l.region(N, 0..l.rows.tokens, 0, HIDDEN));
-    l.device.rms_norm(l.site(0, "norm", 0, None), RmsNorm { x: h, weight: whole(7), eps: EPS, out: n });
+    l.device.rms_norm(
+        l.site(0, "norm", 0, None),
+        RmsNorm { x: h, weight: Some(whole(7)), eps: EPS, group: HIDDEN as u32, out: n },
+    );
     let picked = l.region(PICKED, 0..l.rows.seqs, 0, HIDDEN);
     l.device.rows(l.site(0, "rows", 0, None), Rows { x: n, at: StepTable::Last, out: picked });
     let logits = l.region(LOGITS, 0..l.rows.seqs, 0, VOCAB);

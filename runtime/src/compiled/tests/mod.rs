@@ -9,7 +9,7 @@ use super::*;
 use crate::executor::{Input, PageIndex, Part, RowError, Slot};
 use crate::request::{Sampling, Stopping, TokenId};
 use crate::sampler::Sampler;
-use crate::weights::{LoadOptions, Rank, WeightDtype, load};
+use crate::weights::{LoadOptions, load};
 use miniature::{HIDDEN, MINIATURE, VOCAB, bound};
 use reference::Tensors;
 
@@ -30,8 +30,7 @@ fn options(plan: &str) -> ExecutorOptions {
 fn weights(tensors: &Tensors, tied: bool) -> Weights {
     let dir = tempfile::tempdir().unwrap();
     reference::save(tensors, dir.path());
-    let options =
-        LoadOptions { rank: Rank::ALONE, tied, dtype: WeightDtype::Auto, num_threads: 2, progress: &|_, _| () };
+    let options = LoadOptions { tied, num_threads: 2, ..LoadOptions::default() };
     load(dir.path(), &bound().weights, options).unwrap().weights
 }
 

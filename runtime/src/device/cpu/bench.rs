@@ -8,7 +8,7 @@ use super::memory::{Memory, MemorySizes};
 use crate::executor::DeviceFault;
 use crate::launch::{BufferId, StreamId, StreamSpec};
 use crate::measure::{Bench, BenchError, Needs};
-use crate::weights::{self, LoadOptions, Rank, WeightDtype};
+use crate::weights::{self, LoadOptions, WeightDtype};
 
 /// Most shares that are measured: of many threads, these are enough to draw a line through.
 const MAX_SHARES: usize = 8;
@@ -20,7 +20,7 @@ impl Bench for CpuDevice {
     fn open(needs: &Needs, num_threads: usize) -> Result<(Self, Vec<BufferId>), BenchError> {
         let num_threads = num_threads.max(1);
         let dtype = WeightDtype::Bfloat16;
-        let options = LoadOptions { rank: Rank::ALONE, tied: false, dtype, num_threads, progress: &|_, _| () };
+        let options = LoadOptions { dtype, num_threads, ..LoadOptions::default() };
         let weights = weights::random(&needs.model.weights, options, needs.seed);
         let sizes = MemorySizes {
             max_num_batched_tokens: needs.max_rows,

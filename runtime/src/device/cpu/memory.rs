@@ -1,14 +1,19 @@
 //! Everything that launches read and write.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
-use trefoil_kernels::cpu::{RopeScaling, RopeTable, inverse_frequencies};
+use trefoil_kernels::cpu::{RopeTable, alibi_slopes, inverse_frequencies};
 
 use super::arena::{Arena, RowLimits};
+use super::bell::lock;
 use super::cache::{Caches, PageShape};
+use super::convert;
+use super::loads::ExpertLoads;
 use crate::executor::Slot;
 use crate::launch::{BufferId, RopeRef, TokenSource};
-use crate::model::{self, BoundModel, BufferSpec, RopeSpec};
+use crate::model::{BoundModel, BufferSpec, RopeSpec};
 use crate::weights::Weights;
 
 /// How large the parts of the memory are.
@@ -33,6 +38,9 @@ pub struct Memory {
     pub(super) arena: Arena,
     pub(super) caches: Caches,
     ropes: Vec<RopeTable>,
+    /// ALiBi's slopes by number of heads, as launches have asked for them.
+    slopes: Mutex<BTreeMap<usize, Arc<[f32]>>>,
+    pub(super) loads: ExpertLoads,
     /// The token last sampled in each slot. Launches are ordered by their streams and events; the cells need no order
     /// of their own.
     sampled: Vec<AtomicU32>,
@@ -53,6 +61,8 @@ impl Memory {
             arena,
             caches: Caches::new(&model.caches, sizes.page_shape, sizes.num_pages)?,
             ropes: model.ropes.iter().map(|spec| rope_table(spec, sizes.max_model_len)).collect(),
+            slopes: Mutex::default(),
+            loads: ExpertLoads::new(model),
             sampled: (0..sizes.max_num_seqs).map(|_| AtomicU32::new(0)).collect(),
         };
         Some((memory, buffers))
@@ -77,6 +87,10 @@ impl Memory {
         &self.ropes[usize::from(rope.0)]
     }
 
+    pub(super) fn slopes(&self, heads: usize) -> Arc<[f32]> {
+        lock(&self.slopes).entry(heads).or_insert_with(|| alibi_slopes(heads).into()).clone()
+    }
+
     pub(super) fn token(&self, source: TokenSource) -> u32 {
         match source {
             TokenSource::Known(token) => token,
@@ -90,21 +104,8 @@ impl Memory {
 }
 
 fn rope_table(spec: &RopeSpec, max_positions: usize) -> RopeTable {
-    let mut frequencies = inverse_frequencies(spec.head, spec.theta);
-    kernel_scaling(spec.scaling).apply(&mut frequencies);
-    RopeTable::new(&frequencies, max_positions)
-}
-
-fn kernel_scaling(scaling: model::RopeScaling) -> RopeScaling {
-    match scaling {
-        model::RopeScaling::None => RopeScaling::None,
-        model::RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
-            RopeScaling::Llama3 {
-                factor: factor as f32,
-                low_freq_factor: low_freq_factor as f32,
-                high_freq_factor: high_freq_factor as f32,
-                original_context: original_context as f32,
-            }
-        }
-    }
+    let mut frequencies = inverse_frequencies(spec.rotary, spec.theta);
+    let (scaling, attention) = convert::scaling(spec.scaling);
+    scaling.apply(spec.theta, &mut frequencies);
+    RopeTable::new(&frequencies, convert::pairs(spec.pairs), attention, max_positions)
 }

@@ -18,7 +18,9 @@ mod bell;
 mod bench;
 mod block;
 mod cache;
+mod convert;
 mod fault;
+mod loads;
 mod memory;
 mod sampling;
 mod step;
@@ -35,10 +37,10 @@ pub use memory::{Memory, MemorySizes};
 pub use sampling::SampledRows;
 pub use streams::Mark;
 
-use crate::executor::DeviceFault;
+use crate::executor::{DeviceFault, LayerLoad};
 use crate::launch::{
-    Add, AddRmsNorm, Attention, Collective, Combine, Device, Embed, EventId, ExpertLinear, GatedMul, KvWrite, Linear,
-    Region, RmsNorm, Rope, Route, Rows, Site, StepTables, StreamId, StreamSpec,
+    Add, AddRmsNorm, Apply, Attention, Collective, Combine, Device, Embed, EventId, ExpertLinear, GatedMul, KvWrite,
+    LayerNorm, Linear, Region, RmsNorm, Rope, Route, Rows, Site, StepTables, StreamId, StreamSpec,
 };
 use crate::trace::Trace;
 use bell::lock;
@@ -150,6 +152,11 @@ impl CpuDevice {
         self.streams.faults().first()
     }
 
+    /// How rows have fallen to experts since the start.
+    pub fn expert_loads(&self) -> Vec<LayerLoad> {
+        self.memory.loads.snapshot()
+    }
+
     /// Copies the rows of a region, row after row. The caller has synchronized with what writes it.
     pub fn read_rows(&self, region: Region) -> Vec<f32> {
         let rows = 0..region.num_rows as usize;
@@ -176,6 +183,10 @@ impl Device for CpuDevice {
 
     fn rms_norm(&self, site: Site, args: RmsNorm) {
         self.launch(site, Work::RmsNorm(args), args.out.num_rows);
+    }
+
+    fn layer_norm(&self, site: Site, args: LayerNorm) {
+        self.launch(site, Work::LayerNorm(args), args.out.num_rows);
     }
 
     fn add_rms_norm(&self, site: Site, args: AddRmsNorm) {
@@ -208,6 +219,10 @@ impl Device for CpuDevice {
 
     fn gated_mul(&self, site: Site, args: GatedMul) {
         self.launch(site, Work::GatedMul(args), args.out.num_rows);
+    }
+
+    fn apply(&self, site: Site, args: Apply) {
+        self.launch(site, Work::Apply(args), args.out.num_rows);
     }
 
     fn route(&self, site: Site, args: Route) {

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use trefoil_kernels::cpu as kernels;
 use trefoil_kernels::cpu::PackedMatrix;
 
+use super::convert;
 use super::memory::Memory;
 use super::sampling::SampledRows;
 use super::step::CurrentStep;
 use super::team::{Split, Task};
 use crate::launch::{
-    Activation, Add, AddRmsNorm, Attention, Collective, Combine, Embed, ExpertLinear, GatedMul, KvWrite, Linear,
-    Region, RmsNorm, Rope, Route, Rows, Scoring, Site,
+    Add, AddRmsNorm, Apply, Attention, Collective, Combine, Embed, ExpertLinear, GatedMul, KvWrite, LayerNorm, Linear,
+    Region, RmsNorm, Rope, Route, Rows, Site,
 };
 use crate::trace::Label;
 
@@ -40,6 +41,7 @@ pub(super) struct Launch {
 pub(super) enum Work {
     Embed(Embed),
     RmsNorm(RmsNorm),
+    LayerNorm(LayerNorm),
     AddRmsNorm(AddRmsNorm),
     Linear(Linear),
     Rope(Rope),
@@ -47,6 +49,7 @@ pub(super) enum Work {
     Attention(Attention),
     Add(Add),
     GatedMul(GatedMul),
+    Apply(Apply),
     Route(Route),
     ExpertLinear(ExpertLinear),
     Combine(Combine),
@@ -72,6 +75,7 @@ impl Task for Launch {
         match &self.work {
             Work::Embed(args) => self.embed(memory, args, items),
             Work::RmsNorm(args) => rms_norm(memory, args, items),
+            Work::LayerNorm(args) => layer_norm(memory, args, items),
             Work::AddRmsNorm(args) => add_rms_norm(memory, args, items),
             Work::Linear(args) => linear(memory, args, items),
             Work::Rope(args) => self.rope(memory, args, items),
@@ -79,7 +83,8 @@ impl Task for Launch {
             Work::Attention(args) => self.attention(memory, args, items),
             Work::Add(args) => add(memory, args, items),
             Work::GatedMul(args) => gated_mul(memory, args, items),
-            Work::Route(args) => route(memory, args, items),
+            Work::Apply(args) => apply(memory, args, items),
+            Work::Route(args) => self.route(memory, args, items),
             Work::ExpertLinear(args) => expert_linear(memory, args, items),
             Work::Combine(args) => combine(memory, args, items),
             Work::Rows(args) => self.rows(memory, args, items),
@@ -104,6 +109,7 @@ impl Launch {
         match &self.work {
             Work::Embed(args) => args.out,
             Work::RmsNorm(args) => args.out,
+            Work::LayerNorm(args) => args.out,
             Work::AddRmsNorm(args) => args.out,
             Work::Linear(args) => args.out,
             Work::Rope(args) => args.out,
@@ -111,6 +117,7 @@ impl Launch {
             Work::Attention(args) => args.out,
             Work::Add(args) => args.out,
             Work::GatedMul(args) => args.out,
+            Work::Apply(args) => args.out,
             Work::Route(args) => args.shares,
             Work::ExpertLinear(args) => args.out,
             Work::Combine(args) => args.out,
@@ -124,14 +131,13 @@ impl Launch {
         match &self.work {
             Work::Linear(args) => kernels::linear_items(args.x.num_rows as usize, matrix(memory, args)),
             Work::ExpertLinear(args) => {
-                kernels::expert_linear_items(memory.arena.read(args.experts), &memory.weights.experts(args.weight))
+                kernels::expert_linear_items(memory.arena.read(args.experts), memory.weights.experts(args.weight))
             }
             Work::Attention(args) => self.attention_items(memory, args),
             Work::Sample(rows) => rows.num_rows(),
-            Work::Embed(_) | Work::RmsNorm(_) | Work::AddRmsNorm(_) | Work::Rope(_) | Work::KvWrite(_) => {
-                self.num_rows()
-            }
-            Work::Add(_) | Work::GatedMul(_) | Work::Rows(_) | Work::Exchange(_) => self.num_rows(),
+            Work::Embed(_) | Work::Rope(_) | Work::KvWrite(_) => self.num_rows(),
+            Work::RmsNorm(_) | Work::LayerNorm(_) | Work::AddRmsNorm(_) => self.num_rows(),
+            Work::Add(_) | Work::GatedMul(_) | Work::Apply(_) | Work::Rows(_) | Work::Exchange(_) => self.num_rows(),
             Work::Route(_) | Work::Combine(_) => self.num_rows(),
         }
     }
@@ -157,8 +163,9 @@ impl Launch {
             Work::Embed(_) => elements * 64.0 / BYTES_PER_NS,
             // A look for the largest value, a sum of exponentials, a search.
             Work::Sample(_) => elements * 2.0,
-            Work::RmsNorm(_) | Work::AddRmsNorm(_) | Work::Rope(_) | Work::KvWrite(_) => elements * 16.0 / BYTES_PER_NS,
-            Work::Add(_) | Work::GatedMul(_) | Work::Rows(_) | Work::Exchange(_) => elements * 16.0 / BYTES_PER_NS,
+            Work::RmsNorm(_) | Work::LayerNorm(_) | Work::AddRmsNorm(_) => elements * 16.0 / BYTES_PER_NS,
+            Work::Rope(_) | Work::KvWrite(_) | Work::Rows(_) | Work::Exchange(_) => elements * 16.0 / BYTES_PER_NS,
+            Work::Add(_) | Work::GatedMul(_) | Work::Apply(_) => elements * 16.0 / BYTES_PER_NS,
             Work::Combine(args) => f64::from(args.x.num_rows) * f64::from(args.x.num_columns) * 4.0 / BYTES_PER_NS,
         }
     }
@@ -208,14 +215,34 @@ impl Launch {
         let pages = memory.caches.layer(args.cache);
         let heads = args.q.num_columns as usize / pages.head();
         let (q, out) = (memory.arena.read(args.q), memory.arena.write(args.out));
+        let slopes = args.scores.alibi.then(|| memory.slopes(heads));
+        let scores = kernels::Scores {
+            scale: args.scores.scale,
+            softcap: args.scores.softcap,
+            window: args.scores.window as usize,
+            sinks: args.scores.sinks.map(|sinks| memory.weights.vector(sinks)),
+            slopes: slopes.as_deref(),
+        };
         let mut first = 0;
         for span in self.step.spans(args.q) {
             let end = first + kernels::attention_items(&[span], heads, pages);
             let mine = items.start.max(first)..items.end.min(end);
             if !mine.is_empty() {
-                kernels::attention(q, &[span], pages, args.scale, out, mine.start - first..mine.end - first);
+                kernels::attention(q, &[span], pages, &scores, out, mine.start - first..mine.end - first);
             }
             first = end;
+        }
+    }
+
+    fn route(&self, memory: &Memory, args: &Route, items: Range<usize>) {
+        let bias = args.bias.map(|bias| memory.weights.vector(bias));
+        let (experts, shares) = (memory.arena.write(args.experts), memory.arena.write(args.shares));
+        let scoring = convert::scoring(args.scoring);
+        kernels::route(memory.arena.read(args.x), bias, scoring, args.renormalize, experts, shares, items.clone());
+        let layer = usize::from(self.site.layer.unwrap_or_default());
+        for row in items {
+            let chosen = Region { first_row: args.experts.first_row + row as u32, num_rows: 1, ..args.experts };
+            memory.loads.count(layer, self.step.number, memory.arena.row_mut(chosen, 0));
         }
     }
 
@@ -237,7 +264,14 @@ fn split_among(num_items: usize, num_workers: usize, most_workers: usize) -> Spl
 
 fn rms_norm(memory: &Memory, args: &RmsNorm, items: Range<usize>) {
     let (x, out) = (memory.arena.read(args.x), memory.arena.write(args.out));
-    kernels::rms_norm(x, memory.weights.vector(args.weight), args.eps, out, items);
+    let weight = args.weight.map(|weight| memory.weights.vector(weight));
+    kernels::rms_norm(x, weight, args.eps, args.group as usize, out, items);
+}
+
+fn layer_norm(memory: &Memory, args: &LayerNorm, items: Range<usize>) {
+    let (x, out) = (memory.arena.read(args.x), memory.arena.write(args.out));
+    let [weight, bias] = [args.weight, args.bias].map(|vector| vector.map(|vector| memory.weights.vector(vector)));
+    kernels::layer_norm(x, weight, bias, args.eps, args.group as usize, out, items);
 }
 
 fn add_rms_norm(memory: &Memory, args: &AddRmsNorm, items: Range<usize>) {
@@ -262,28 +296,21 @@ fn add(memory: &Memory, args: &Add, items: Range<usize>) {
 }
 
 fn gated_mul(memory: &Memory, args: &GatedMul, items: Range<usize>) {
-    let by = match args.by {
-        Activation::Silu => kernels::Activation::Silu,
-        Activation::Gelu => kernels::Activation::Gelu,
-        Activation::GeluTanh => kernels::Activation::GeluTanh,
-    };
+    let how = kernels::Gate { by: convert::function(args.by), limit: args.limit, shift: args.shift };
     let (gate, up) = (memory.arena.read(args.gate), memory.arena.read(args.up));
-    kernels::gated_mul(gate, up, by, memory.arena.write(args.out), items);
+    kernels::gated_mul(gate, up, &how, memory.arena.write(args.out), items);
 }
 
-fn route(memory: &Memory, args: &Route, items: Range<usize>) {
-    let scoring = match args.scoring {
-        Scoring::Softmax => kernels::Scoring::Softmax,
-        Scoring::Sigmoid => kernels::Scoring::Sigmoid,
-    };
-    let (experts, shares) = (memory.arena.write(args.experts), memory.arena.write(args.shares));
-    kernels::route(memory.arena.read(args.x), scoring, args.renormalize, experts, shares, items);
+fn apply(memory: &Memory, args: &Apply, items: Range<usize>) {
+    let (x, out) = (memory.arena.read(args.x), memory.arena.write(args.out));
+    kernels::apply(x, convert::function(args.by), out, items);
 }
 
 fn expert_linear(memory: &Memory, args: &ExpertLinear, items: Range<usize>) {
     let (x, experts) = (memory.arena.read(args.x), memory.arena.read(args.experts));
     let weights = memory.weights.experts(args.weight);
-    kernels::expert_linear(x, experts, &weights, memory.arena.write(args.out), items);
+    let bias = args.bias.map(|bias| memory.weights.vector(bias));
+    kernels::expert_linear(x, experts, weights, bias, memory.arena.write(args.out), items);
 }
 
 /// As of a product with the weights of as many experts as rows can go to.
