@@ -131,7 +131,13 @@ fn bind(config: &Config, args: &ModelArgs) -> Result<(CompiledModel<CpuDevice>, 
         })
         .with_context(|| format!("graph {} cannot serve {}", model.name, config.path().display()))
         .or_exit(Exit::Invalid)?;
-    Ok((model, bound))
+    match (args.max_model_len, bound.context) {
+        (Some(wanted), Some(context)) if wanted > context => {
+            Err(anyhow!("--max-model-len {wanted} is longer than the {context} tokens that the model was made for"))
+                .or_exit(Exit::Usage)
+        }
+        _ => Ok((model, bound)),
+    }
 }
 
 fn load_options<'a>(
@@ -150,7 +156,7 @@ fn load_options<'a>(
             Dtype::Bfloat16 => WeightDtype::Bfloat16,
             Dtype::Float32 => WeightDtype::Float32,
         },
-        num_threads: options(args, config, bound).num_threads(),
+        num_threads: options(args, bound).num_threads(),
         progress,
     }
 }
@@ -166,7 +172,7 @@ fn hold(
 ) -> Result<Loaded, CommandError> {
     let trace = traced.then(|| Arc::new(Trace::new(TRACE_SLICES)));
     let weight_type = format!("{:?}", weights.element()).to_lowercase();
-    let options = options(args, config, &bound);
+    let options = options(args, &bound);
     let executor = CompiledExecutor::new(model, bound, weights, &options, trace.clone()).map_err(|error| {
         let exit = match error {
             ExecutorError::Limit { .. }
@@ -189,14 +195,12 @@ fn hold(
     Ok(Loaded { executor, trace, description })
 }
 
-fn options(args: &ModelArgs, config: &Config, bound: &BoundModel) -> ExecutorOptions {
+fn options(args: &ModelArgs, bound: &BoundModel) -> ExecutorOptions {
     let default = ExecutorOptions::default();
-    let usual_len = config.get("max_position_embeddings").and_then(|len| len.as_u64()).map(|len| len as usize);
-    let own_len = bound.context.or(usual_len);
     ExecutorOptions {
         max_num_batched_tokens: args.max_num_batched_tokens,
         max_num_seqs: args.max_num_seqs,
-        max_model_len: args.max_model_len.or(own_len).unwrap_or(DEFAULT_MODEL_LEN),
+        max_model_len: args.max_model_len.or(bound.context).unwrap_or(DEFAULT_MODEL_LEN),
         page_tokens: args.block_size.unwrap_or(default.page_tokens),
         kv_memory_bytes: args.kv_cache_memory_bytes.map(|bytes| bytes as usize),
         kv_dtype: match args.kv_cache_dtype {

@@ -3,7 +3,7 @@
 //! Layers are one text, so what a layer takes and what it gives live in one place: with what the first layer takes, and
 //! with what the last one gives. A layer may write its result there when nothing of that layer, and nothing behind the
 //! layers, still reads what was there before; or in the launch that reads it last, if that operator works in place.
-//! Residual blocks are of this kind. Graphs that are not are refused, for there is no operator that copies:
+//! Residual blocks are of this kind, and `hand_on` copies for those that are not. What is left is a mistake of an order:
 //!
 //! | code | mistake |
 //! |---|---|

@@ -6,6 +6,7 @@
 //! | pass | from | to | what it does |
 //! |---|---|---|---|
 //! | `lower` | Loaded | Lowered | splits attention by the resource that bounds it |
+//! | `hand_on` | Lowered | Lowered | copies what layers could not hand on in one place |
 //! | `fuse` | Lowered | Lowered | joins linears of one input, and residual additions with the norms after them |
 //! | `nano_batch` | Lowered | Split | makes one nano-operation per range of the batch |
 //! | `shard` | Split | Split | divides the model among ranks, with the collectives that takes |
@@ -58,6 +59,7 @@ mod carry;
 mod contents;
 pub mod cost;
 mod fuse;
+mod hand_on;
 mod lower;
 pub mod memory;
 mod nano_batch;

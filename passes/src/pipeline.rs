@@ -7,7 +7,7 @@ use trefoil_ir::graph::{Graph, Stage};
 use trefoil_ir::verify;
 
 use crate::plan::Plan;
-use crate::{fuse, lower, memory, nano_batch, order, shard, stream_groups, sync};
+use crate::{fuse, hand_on, lower, memory, nano_batch, order, shard, stream_groups, sync};
 
 /// One step from the porter's graph towards the launch schedule.
 pub trait Pass {
@@ -33,6 +33,7 @@ pub struct Ctx<'a> {
 pub fn passes() -> Vec<Box<dyn Pass>> {
     vec![
         Box::new(lower::Lower),
+        Box::new(hand_on::HandOn),
         Box::new(fuse::Fuse),
         Box::new(nano_batch::NanoBatch),
         Box::new(shard::Shard),

@@ -7,6 +7,7 @@
 use std::any::Any;
 use std::sync::{Arc, Mutex};
 
+use crate::expert_loads::ExpertLoads;
 use crate::request::TokenId;
 use crate::sampler::{Sampled, Sampler};
 
@@ -119,17 +120,6 @@ pub struct StepResult {
     pub sampled: Vec<Result<Sampled, RowError>>,
 }
 
-/// How rows have fallen to the experts of a layer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LayerLoad {
-    /// The layer.
-    pub layer: usize,
-    /// Rows that went to each expert, by its number.
-    pub rows: Vec<u64>,
-    /// How often a step read an expert's weights: the number of its different experts, summed over steps.
-    pub reads: u64,
-}
-
 /// A fault of one row; the others are fine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RowError {
@@ -169,9 +159,9 @@ pub trait Executor: Send {
     /// Waits for the oldest step in flight and takes its result.
     fn collect(&mut self) -> Result<StepResult, DeviceFault>;
 
-    /// How rows have fallen to experts since the start, layer by layer; empty for a model without experts.
-    fn expert_loads(&self) -> Vec<LayerLoad> {
-        Vec::new()
+    /// Counts how rows fall to experts; `None` for a model without.
+    fn expert_loads(&self) -> Option<Arc<ExpertLoads>> {
+        None
     }
 }
 

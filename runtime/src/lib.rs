@@ -46,6 +46,7 @@ pub mod compiled;
 pub mod device;
 pub mod engine;
 pub mod executor;
+pub mod expert_loads;
 pub mod kv;
 pub mod launch;
 pub mod measure;

@@ -14,6 +14,7 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 
 use crate::engine::{EngineObserver, EngineStats, RequestSummary, StepSummary, SubmitError};
 use crate::executor::Capacity;
+use crate::expert_loads::LayerLoad;
 
 /// Names with their buckets: the bounds are vLLM's (`vllm/v1/metrics/loggers.py`). Seconds, tokens or counts.
 const HISTOGRAMS: [(&str, &[f64], &str); 16] = [
@@ -86,9 +87,10 @@ impl Metrics {
     }
 
     /// The exposition text. `stats` and `capacity` of the engine are read at this moment.
-    pub fn render(&self, stats: &EngineStats, capacity: &Capacity) -> String {
+    pub fn render(&self, stats: &EngineStats, experts: &[LayerLoad], capacity: &Capacity) -> String {
         self.copy_gauges(stats, capacity);
         self.copy_counters(stats);
+        experts.iter().for_each(|load| self.copy_load(load));
         self.recorder.handle().render()
     }
 
@@ -164,6 +166,17 @@ impl Metrics {
         ];
         for (name, value) in counters {
             self.counter(name, Vec::new()).absolute(value);
+        }
+    }
+
+    /// A series per expert, and one per layer of how often a step read one of its experts: the two of them tell how
+    /// evenly rows fall, and how many weights a step has to read.
+    fn copy_load(&self, load: &LayerLoad) {
+        let layer = || Label::new("layer", load.layer.to_string());
+        self.counter("trefoil:expert_reads_total", vec![layer()]).absolute(load.reads);
+        for (expert, rows) in load.rows.iter().enumerate() {
+            let labels = vec![layer(), Label::new("expert", expert.to_string())];
+            self.counter("trefoil:expert_rows_total", labels).absolute(*rows);
         }
     }
 

@@ -89,7 +89,7 @@ fn heads_that_do_not_divide_the_width() {
 #[test]
 fn sizes_that_are_none() {
     let faults = bind(&OLD_STYLE.replace("\"num_hidden_layers\": 4", "\"num_hidden_layers\": 0")).unwrap_err();
-    assert_eq!(faults, ["config.json: `layers` = config.num_hidden_layers is out of range (graph llama)"]);
+    assert_eq!(faults, ["config.json: `layers` = 0 is out of range (graph llama)"]);
     let faults = bind(&OLD_STYLE.replace("\"hidden_size\": 32", "\"hidden_size\": \"32\"")).unwrap_err();
     assert_eq!(faults, ["config.json: hidden_size is \"32\", graph llama needs a whole number"]);
 }

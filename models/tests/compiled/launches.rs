@@ -29,7 +29,7 @@ fn every_plan_does_what_its_schedule_says() {
         let compiled = trefoil_codegen::compile(name, graph, &[*source]).unwrap();
         let planned = &compiled.plans[0];
         let heard = script::heard(&run(plan, &bound, ROWS, &[0..4]));
-        assert_eq!(heard, script::of(&planned.graph, &[4]), "{}", plan.name);
+        assert_eq!(heard, script::of(&planned.graph, &[&[0; 4]]), "{}", plan.name);
     }
 }
 

@@ -6,8 +6,8 @@ use trefoil_ir::schedule::{Section, Step};
 
 use crate::recorder::Call;
 
-/// The calls of a step, in short, when each repeat has this many layers.
-pub(crate) fn of(graph: &Graph, layers_of_repeats: &[usize]) -> Vec<String> {
+/// The calls of a step, in short, when the layers of each repeat have these texts.
+pub(crate) fn of(graph: &Graph, layers_of_repeats: &[&[usize]]) -> Vec<String> {
     let mut script = vec![];
     let mut repeats = layers_of_repeats.iter();
     let mut first = 0;
@@ -16,11 +16,11 @@ pub(crate) fn of(graph: &Graph, layers_of_repeats: &[usize]) -> Vec<String> {
             Section::Once(text) => script.extend(text.iter().map(|step| line(step, None))),
             Section::Repeat { blocks, .. } => {
                 let layers = *repeats.next().unwrap();
-                for turn in 0..layers {
-                    let (_, text) = &blocks[turn % blocks.len()];
-                    script.extend(text.iter().map(|step| line(step, Some(first + turn))));
+                for (layer, turn) in (first..).zip(layers) {
+                    let (_, text) = &blocks[*turn];
+                    script.extend(text.iter().map(|step| line(step, Some(layer))));
                 }
-                first += layers;
+                first += layers.len();
             }
         }
     }

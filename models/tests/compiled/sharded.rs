@@ -42,7 +42,7 @@ fn every_rank_launches_what_the_schedule_says() {
     assert_eq!(divided.len(), 2);
     for planned in divided {
         let calls = run(plan(&planned.plan.name), &bound(), ROWS, &[0..4]);
-        assert_eq!(script::heard(&calls), script::of(&planned.graph, &[4]), "{}", planned.plan.name);
+        assert_eq!(script::heard(&calls), script::of(&planned.graph, &[&[0; 4]]), "{}", planned.plan.name);
     }
 }
 

@@ -122,6 +122,7 @@ fn one_rank_has_no_network() {
     let (whole, part, profile) = (graph("fuse", 1), graph("shard", 1), profile());
     let mut bound = sizes(&whole);
     bound.dims.insert("layers".into(), 2);
+    bound.repeats[0].truncate(2);
     let subject = Subject { graph: &whole, bound: &bound, profile: &profile, ranks: 1, ties: false };
     let rank = Rank { graph: &part, bound: &bound };
     let analysis = analyze(&subject, &rank, &Workload::constant(16.0, 16.0), None).unwrap();

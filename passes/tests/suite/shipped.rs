@@ -131,7 +131,7 @@ fn an_unknown_pass_is_answered_with_the_list() {
     assert!(matches!(&error, PassError::UnknownPass { known, .. } if known[0] == "lower"));
     assert_eq!(
         error.to_string(),
-        "there is no pass `fuze`; the passes are lower, fuse, nano_batch, shard, stream_groups, order, sync, \
+        "there is no pass `fuze`; the passes are lower, hand_on, fuse, nano_batch, shard, stream_groups, order, sync, \
          memory (did you mean `fuse`?)"
     );
 }

@@ -18,7 +18,8 @@ use std::sync::Arc;
 pub use options::{ExecutorError, ExecutorOptions, KvDtype, Ledger, PlanChoice};
 
 use crate::device::cpu::{CpuDevice, Mark, Memory, MemorySizes, SampledRows};
-use crate::executor::{Capacity, DeviceFault, Executor, LayerLoad, Step, StepResult};
+use crate::executor::{Capacity, DeviceFault, Executor, Step, StepResult};
+use crate::expert_loads::ExpertLoads;
 use crate::launch::{BufferId, EventId, Launcher, Region, Site, StepRows, StreamId};
 use crate::model::{BoundModel, CompiledModel, CompiledPlan, choose};
 use crate::trace::Trace;
@@ -165,7 +166,7 @@ impl Executor for CompiledExecutor {
         sampled.map(|sampled| StepResult { sampled }).ok_or_else(|| tables::refused("a row was not sampled".into()))
     }
 
-    fn expert_loads(&self) -> Vec<LayerLoad> {
+    fn expert_loads(&self) -> Option<Arc<ExpertLoads>> {
         self.device.expert_loads()
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::{EngineConfig, EngineObserver, EngineStats, Event, Failure, Stream};
 use crate::batcher::NeverFits;
 use crate::executor::Capacity;
+use crate::expert_loads::{ExpertLoads, LayerLoad};
 use crate::request::{Bounds, Request};
 use crate::sequence::SequenceId;
 
@@ -22,6 +23,7 @@ pub struct EngineHandle {
     stats: Arc<Mutex<EngineStats>>,
     observer: Arc<dyn EngineObserver>,
     limits: Limits,
+    expert_loads: Option<Arc<ExpertLoads>>,
 }
 
 /// Where the engine is in its life. It only moves downwards.
@@ -103,7 +105,11 @@ pub(super) struct Submission {
 }
 
 /// Makes both sides of a door.
-pub(super) fn open(capacity: Capacity, config: &EngineConfig) -> (EngineHandle, Post) {
+pub(super) fn open(
+    capacity: Capacity,
+    expert_loads: Option<Arc<ExpertLoads>>,
+    config: &EngineConfig,
+) -> (EngineHandle, Post) {
     let (commands, inbox) = mpsc::channel();
     let phase = Arc::new(watch::Sender::new(Phase::Serving));
     let stats = Arc::new(Mutex::new(EngineStats::new(&capacity)));
@@ -115,6 +121,7 @@ pub(super) fn open(capacity: Capacity, config: &EngineConfig) -> (EngineHandle, 
         stats: Arc::clone(&stats),
         observer: Arc::clone(&config.observer),
         limits: Limits { capacity, max_num_queued_reqs, max_logprobs: config.max_logprobs },
+        expert_loads,
     };
     (handle, Post { inbox, phase, stats })
 }
@@ -126,6 +133,11 @@ impl fmt::Debug for EngineHandle {
 }
 
 impl EngineHandle {
+    /// How rows have fallen to experts since the start, layer by layer; nothing for a model without experts.
+    pub fn expert_loads(&self) -> Vec<LayerLoad> {
+        self.expert_loads.as_ref().map(|loads| loads.snapshot()).unwrap_or_default()
+    }
+
     /// What a [`Request`] for this engine must keep to. The longest sequence is what the model allows or the KV pool
     /// holds, whichever is less, so a request made with these bounds always fits.
     pub fn bounds(&self) -> Bounds {

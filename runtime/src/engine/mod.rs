@@ -131,7 +131,7 @@ impl Engine {
     pub fn start(executor: impl Executor + 'static, config: EngineConfig) -> Result<EngineHandle, StartError> {
         let capacity = executor.capacity();
         capacity.check().map_err(StartError::EmptyCapacity)?;
-        let (handle, post) = handle::open(capacity, &config);
+        let (handle, post) = handle::open(capacity, executor.expert_loads(), &config);
         std::thread::Builder::new()
             .name("engine".to_owned())
             .spawn(move || serving::serve(executor, post, config.observer))

@@ -113,7 +113,7 @@ pub(super) async fn metrics(
     State(state): State<AppState>,
 ) -> Result<([(HeaderName, &'static str); 1], String), ApiError> {
     let engine = &state.model()?.engine;
-    let text = state.metrics().render(&engine.stats(), &engine.capacity());
+    let text = state.metrics().render(&engine.stats(), &engine.expert_loads(), &engine.capacity());
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
 }
 

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::Operands;
+use super::scores::Change;
 use crate::cpu::kv::KEY_BLOCK;
 use crate::cpu::math;
 use crate::cpu::tile::{Tile, multiply};
@@ -75,14 +76,21 @@ struct Visible {
     group: usize,
     /// As in [`Scores`](super::Scores).
     window: usize,
+    /// Whether every row of the item sees every key of the block, as most do.
+    is_whole: bool,
 }
 
 impl Visible {
     #[inline(always)]
+    fn new(item: &Item<'_>, first_key: usize) -> Self {
+        let (first_end, window) = (item.first_position() + 1, item.operands.scores.window);
+        let is_whole = first_end >= first_key + KEY_BLOCK
+            && (window == 0 || item.last_position() < window.saturating_add(first_key));
+        Visible { first_key, first_end, group: item.operands.group, window, is_whole }
+    }
+
+    #[inline(always)]
     fn end(&self, row: usize) -> usize {
-        if self.first_end >= self.first_key + KEY_BLOCK {
-            return KEY_BLOCK;
-        }
         (self.first_end + row / self.group).saturating_sub(self.first_key).min(KEY_BLOCK)
     }
 
@@ -180,8 +188,7 @@ impl<'a> Item<'a> {
         let next_key = first_key + KEY_BLOCK;
         let next = if next_key <= self.last_position() { self.block(next_key) } else { keys };
 
-        let (group, window) = (self.operands.group, self.operands.scores.window);
-        let visible = Visible { first_key, first_end: self.first_position() + 1, group, window };
+        let (visible, group) = (Visible::new(self, first_key), self.operands.group);
         let tokens = visible.tokens(self.tokens.len());
         let mut rows = tokens.start * group..tokens.end * group;
         for tiles_left in (1..=rows.len().div_ceil(V::TILE_ROWS)).rev() {
@@ -221,19 +228,22 @@ impl<'a> Item<'a> {
         unsafe { multiply::<V>(pages.element(), rows.len(), 1, &tile) }
     }
 
-    /// From a tile's scaled products to its scores.
+    /// From a tile's scaled products to its scores. A function of its own, so that plain attention is not compiled
+    /// around it.
     #[inline(always)]
     fn change<V: Vector>(&mut self, first_key: usize, rows: Range<usize>) {
-        let Operands { scores: by, group, .. } = *self.operands;
-        for row in rows {
-            let (q_head, position) = (self.kv_head * group + row % group, self.first_position() + row / group);
-            let scores = &mut self.scratch.scores[row * KEY_BLOCK..(row + 1) * KEY_BLOCK];
-            for at in (0..KEY_BLOCK).step_by(LANES) {
-                let scores = scores[at..at + LANES].as_mut_ptr();
-                // SAFETY: the slice is one vector.
-                unsafe { by.change(V::load(scores), q_head, first_key + at, position).store(scores) }
-            }
-        }
+        let (group, first_position) = (self.operands.group, self.first_position());
+        let change = Change {
+            by: self.operands.scores,
+            scores: &mut self.scratch.scores[rows.start * KEY_BLOCK..rows.end * KEY_BLOCK],
+            first_row: rows.start,
+            group,
+            first_head: self.kv_head * group,
+            first_position,
+            first_key,
+        };
+        // SAFETY: `dispatch` entered this path.
+        unsafe { V::enter(change) }
     }
 
     /// Turns a tile's scores into probabilities relative to each row's largest score so far, and shrinks what the row
@@ -245,7 +255,7 @@ impl<'a> Item<'a> {
         let mut shrink = [0.0; LANES];
         for (lane, row) in rows.clone().enumerate() {
             before[lane] = self.scratch.largest[row];
-            self.scratch.largest[row] = self.mask::<V>(row, visible.keys(row));
+            self.scratch.largest[row] = self.mask::<V>(row, visible);
             shrink[lane] = before[lane] - self.scratch.largest[row];
         }
         // SAFETY: the array is one vector.
@@ -261,14 +271,15 @@ impl<'a> Item<'a> {
     /// Replaces the scores of keys that the row does not see, whatever their slots hold; returns the largest score of
     /// the row up to and including this block.
     #[inline(always)]
-    fn mask<V: Vector>(&mut self, row: usize, visible: Range<usize>) -> f32 {
+    fn mask<V: Vector>(&mut self, row: usize, visible: Visible) -> f32 {
         let scores = self.scratch.scores[row * KEY_BLOCK..(row + 1) * KEY_BLOCK].as_mut_ptr();
         let nothing = V::splat(f32::NEG_INFINITY);
         // SAFETY: `scores` is a row of two vectors.
         let (low, high) = unsafe { (V::load(scores), V::load(scores.add(LANES))) };
-        let (low, high) = if visible.len() == KEY_BLOCK {
+        let (low, high) = if visible.is_whole {
             (low, high)
         } else {
+            let visible = visible.keys(row);
             let (low, high) = (low.first_or(visible.end, nothing), high.first_or(upper(visible.end), nothing));
             let (low, high) = (nothing.first_or(visible.start, low), nothing.first_or(upper(visible.start), high));
             // SAFETY: as above.
@@ -311,6 +322,9 @@ impl<'a> Item<'a> {
     /// before and after. Each row's keys are added in ascending order.
     #[inline(always)]
     fn weigh<V: Vector>(&mut self, values: *const u8, ahead: *const u8, rows: Range<usize>, visible: Visible) {
+        if visible.is_whole {
+            return self.add_values::<V>(values, ahead, rows, 0..KEY_BLOCK);
+        }
         let common = visible.start(rows.end - 1)..visible.end(rows.start);
         if visible.start(rows.start) < common.start {
             self.add_apart::<V>(values, rows.clone(), visible, 0..common.start);

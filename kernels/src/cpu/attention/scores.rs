@@ -1,5 +1,8 @@
 //! What happens to scores between `q . K^T` and the softmax.
+#![allow(unsafe_code, reason = "scores are loaded as vectors")]
 
+use crate::cpu::isa::Kernel;
+use crate::cpu::kv::KEY_BLOCK;
 use crate::cpu::math;
 use crate::cpu::vector::{LANES, Vector};
 use crate::cpu::view::check_shape;
@@ -39,24 +42,55 @@ impl Scores<'_> {
         self.softcap != 0.0 || self.slopes.is_some()
     }
 
-    /// A vector of one row's scores, of the keys from `first_key`, as they enter the softmax.
-    #[inline(always)]
-    pub(super) fn change<V: Vector>(&self, scores: V, q_head: usize, first_key: usize, position: usize) -> V {
-        let bounded = if self.softcap != 0.0 { math::soft_cap(scores, self.softcap) } else { scores };
-        let Some(slopes) = self.slopes else { return bounded };
-        // Positions are integers far below 2^24: their distance is exact.
-        let from = V::splat(first_key as f32 - position as f32);
-        // SAFETY: the array is one vector.
-        #[allow(unsafe_code, reason = "a constant array is loaded as a vector")]
-        let distance = unsafe { V::load(LANE_NUMBERS.as_ptr()) }.add(from);
-        distance.mul_add(V::splat(slopes[q_head]), bounded)
-    }
-
     /// # Panics
     /// If sinks or slopes are not one for each head.
     pub(super) fn check(&self, heads: usize) {
         for (what, values) in [("sinks", self.sinks), ("slopes", self.slopes)] {
             check_shape(what, (1, values.map_or(heads, <[f32]>::len)), (1, heads));
+        }
+    }
+}
+
+/// Scores of some query rows of an item against one key block, from scaled products to what enters the softmax.
+pub(super) struct Change<'a> {
+    pub(super) by: &'a Scores<'a>,
+    /// `[rows][KEY_BLOCK]`.
+    pub(super) scores: &'a mut [f32],
+    /// The item's row that the first of these is.
+    pub(super) first_row: usize,
+    /// Query heads of a kv head: row `r` of the item is head `r % group` of token `r / group`.
+    pub(super) group: usize,
+    /// The query head of the item's first row.
+    pub(super) first_head: usize,
+    /// The position of the item's first token.
+    pub(super) first_position: usize,
+    /// The position of the block's first key.
+    pub(super) first_key: usize,
+}
+
+impl Kernel for Change<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        for (row, scores) in (self.first_row..).zip(self.scores.chunks_exact_mut(KEY_BLOCK)) {
+            let slope = self.by.slopes.map(|slopes| slopes[self.first_head + row % self.group]);
+            // Positions are integers far below 2^24: their distance is exact.
+            let distance = self.first_key as f32 - (self.first_position + row / self.group) as f32;
+            for (half, scores) in scores.chunks_exact_mut(LANES).enumerate() {
+                // SAFETY: `scores` and the constant are one vector each.
+                unsafe {
+                    let score = V::load(scores.as_ptr());
+                    let score = if self.by.softcap == 0.0 { score } else { math::soft_cap(score, self.by.softcap) };
+                    let score = match slope {
+                        None => score,
+                        Some(slope) => {
+                            let lanes = V::load(LANE_NUMBERS.as_ptr());
+                            let distance = lanes.add(V::splat(distance + (half * LANES) as f32));
+                            distance.mul_add(V::splat(slope), score)
+                        }
+                    };
+                    score.store(scores.as_mut_ptr());
+                }
+            }
         }
     }
 }

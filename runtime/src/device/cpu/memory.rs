@@ -10,8 +10,8 @@ use super::arena::{Arena, RowLimits};
 use super::bell::lock;
 use super::cache::{Caches, PageShape};
 use super::convert;
-use super::loads::ExpertLoads;
 use crate::executor::Slot;
+use crate::expert_loads::ExpertLoads;
 use crate::launch::{BufferId, RopeRef, TokenSource};
 use crate::model::{BoundModel, BufferSpec, RopeSpec};
 use crate::weights::Weights;
@@ -40,7 +40,7 @@ pub struct Memory {
     ropes: Vec<RopeTable>,
     /// ALiBi's slopes by number of heads, as launches have asked for them.
     slopes: Mutex<BTreeMap<usize, Arc<[f32]>>>,
-    pub(super) loads: ExpertLoads,
+    pub(super) loads: Option<Arc<ExpertLoads>>,
     /// The token last sampled in each slot. Launches are ordered by their streams and events; the cells need no order
     /// of their own.
     sampled: Vec<AtomicU32>,
@@ -62,7 +62,7 @@ impl Memory {
             caches: Caches::new(&model.caches, sizes.page_shape, sizes.num_pages)?,
             ropes: model.ropes.iter().map(|spec| rope_table(spec, sizes.max_model_len)).collect(),
             slopes: Mutex::default(),
-            loads: ExpertLoads::new(model),
+            loads: ExpertLoads::of(model).map(Arc::new),
             sampled: (0..sizes.max_num_seqs).map(|_| AtomicU32::new(0)).collect(),
         };
         Some((memory, buffers))

@@ -20,7 +20,6 @@ mod block;
 mod cache;
 mod convert;
 mod fault;
-mod loads;
 mod memory;
 mod sampling;
 mod step;
@@ -37,7 +36,8 @@ pub use memory::{Memory, MemorySizes};
 pub use sampling::SampledRows;
 pub use streams::Mark;
 
-use crate::executor::{DeviceFault, LayerLoad};
+use crate::executor::DeviceFault;
+use crate::expert_loads::ExpertLoads;
 use crate::launch::{
     Add, AddRmsNorm, Apply, Attention, Collective, Combine, Device, Embed, EventId, ExpertLinear, GatedMul, KvWrite,
     LayerNorm, Linear, Region, RmsNorm, Rope, Route, Rows, Site, StepTables, StreamId, StreamSpec,
@@ -152,9 +152,9 @@ impl CpuDevice {
         self.streams.faults().first()
     }
 
-    /// How rows have fallen to experts since the start.
-    pub fn expert_loads(&self) -> Vec<LayerLoad> {
-        self.memory.loads.snapshot()
+    /// Counts how rows fall to experts; `None` for a model without.
+    pub fn expert_loads(&self) -> Option<Arc<ExpertLoads>> {
+        self.memory.loads.clone()
     }
 
     /// Copies the rows of a region, row after row. The caller has synchronized with what writes it.

@@ -239,10 +239,10 @@ impl Launch {
         let (experts, shares) = (memory.arena.write(args.experts), memory.arena.write(args.shares));
         let scoring = convert::scoring(args.scoring);
         kernels::route(memory.arena.read(args.x), bias, scoring, args.renormalize, experts, shares, items.clone());
-        let layer = usize::from(self.site.layer.unwrap_or_default());
+        let (Some(loads), Some(layer)) = (&memory.loads, self.site.layer) else { return };
         for row in items {
             let chosen = Region { first_row: args.experts.first_row + row as u32, num_rows: 1, ..args.experts };
-            memory.loads.count(layer, self.step.number, memory.arena.row_mut(chosen, 0));
+            loads.count(usize::from(layer), self.step.number, memory.arena.row_mut(chosen, 0));
         }
     }
 
