@@ -10,6 +10,12 @@
 //! | T0603 | a size is not a whole number: a division leaves a rest, or a result is negative |
 //! | T0604 | the configuration has a value that the graph does not serve |
 //! | T0605 | a list of the layers' kinds that is no list, has another length, or names a kind that the graph lacks |
+//! | T0606 | a setting is not a finite number: a division by zero, a root or logarithm of what has none |
+//! | T0607 | sizes that do not go together: heads that are no multiple of the keys', rows beyond a tensor's end |
+
+mod conditions;
+
+pub use conditions::{Condition, conditions};
 
 use std::collections::BTreeMap;
 
@@ -88,13 +94,15 @@ pub fn bind(graph: &Graph, config: &impl Lookup) -> Result<Bound, Vec<Diagnostic
             Err(fault) => faults.push(fault),
         }
     }
+    faults.extend(conditions(graph).iter().filter_map(|condition| condition.fault(&bound)));
     if faults.is_empty() { Ok(bound) } else { Err(faults) }
 }
 
 /// The texts of a repeat's layers; `Ok(None)` for another node.
 fn layers(node: &Node, config: &impl Lookup, bound: &Bound) -> Result<Option<Vec<BlockId>>, Diagnostic> {
     let Op::Repeat { blocks, pattern, times, .. } = &node.op else { return Ok(None) };
-    let num_layers = bound.size(times).unwrap_or(0) as usize;
+    // Where that is no number of layers, it has been or will be reported.
+    let Some(num_layers) = bound.size(times).map(|times| times as usize) else { return Ok(Some(vec![])) };
     let found = pattern.keys.iter().find_map(|key| Some((key, config(key).filter(|found| *found != Literal::None)?)));
     let Some((key, kinds)) = found else {
         return Ok(Some((0..num_layers).map(|layer| blocks[pattern.turn(layer)]).collect()));
@@ -183,17 +191,19 @@ impl<L: Lookup> Reading<'_, L> {
                 Ok(value.map_or(Found::Unknown, Found::Value))
             }
             Expr::Config(path) => self.key(path, place),
-            Expr::Call(call, x) => Ok(match self.value_of(x, place)? {
-                Found::Value(x) => Found::Value(call.of(x)),
-                found @ (Found::Absent | Found::Unknown) => found,
-            }),
+            Expr::Call(call, x) => match self.value_of(x, place)? {
+                Found::Value(x) => self.finite(expr, call.of(x), || format!("{}({x})", call.name()), place),
+                found @ (Found::Absent | Found::Unknown) => Ok(found),
+            },
             Expr::Binary(operator, a, b) => {
                 let (a, b) = (self.value_of(a, place)?, self.value_of(b, place)?);
-                Ok(match (a, b) {
-                    (Found::Value(a), Found::Value(b)) => Found::Value(combine(*operator, a, b)),
-                    (Found::Absent, _) | (_, Found::Absent) => Found::Absent,
-                    (Found::Unknown, _) | (_, Found::Unknown) => Found::Unknown,
-                })
+                match (a, b) {
+                    (Found::Value(a), Found::Value(b)) => {
+                        self.finite(expr, combine(*operator, a, b), || format!("{a} {} {b}", operator.sign()), place)
+                    }
+                    (Found::Absent, _) | (_, Found::Absent) => Ok(Found::Absent),
+                    (Found::Unknown, _) | (_, Found::Unknown) => Ok(Found::Unknown),
+                }
             }
             Expr::First(choices) => {
                 for choice in choices {
@@ -207,13 +217,29 @@ impl<L: Lookup> Reading<'_, L> {
         }
     }
 
+    /// The value of `expr`. Of a size, that it is not finite is told with all that makes it no whole number.
+    fn finite(
+        &self,
+        expr: &Expr,
+        value: f64,
+        operation: impl Fn() -> String,
+        place: Place,
+    ) -> Result<Found, Diagnostic> {
+        if value.is_finite() || self.kind == Kind::Size {
+            return Ok(Found::Value(value));
+        }
+        let message = format!("`{expr}` is {} at this config, which is not a finite number", operation());
+        Err(Diagnostic::new("T0606", place, message).help("correct the config's values that it is made of"))
+    }
+
     fn key(&self, path: &str, place: Place) -> Result<Found, Diagnostic> {
         match (self.config)(path) {
             None | Some(Literal::None) => Ok(Found::Absent),
             Some(Literal::Number(number)) => Ok(Found::Value(number)),
             Some(Literal::Bool(value)) if self.kind == Kind::Setting => Ok(Found::Value(f64::from(u8::from(value)))),
             Some(other) => {
-                Err(Diagnostic::new("T0602", place, format!("`{path}` is {other} in the config, not a number")))
+                let message = format!("`{path}` is {other} in the config, not a number");
+                Err(Diagnostic::new("T0602", place, message).help("correct the config, or read another key"))
             }
         }
     }

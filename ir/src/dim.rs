@@ -282,10 +282,8 @@ impl<'a> Parser<'a> {
             self.take_while(|c| c.is_ascii_digit());
         }
         let digits = &self.text[start..self.offset];
-        digits
-            .parse()
-            .map(Expr::Number)
-            .map_err(|_| ExprError { offset: start, message: format!("`{digits}` is no number") })
+        let number = digits.parse().ok().filter(|number: &f64| number.is_finite());
+        number.map(Expr::Number).ok_or_else(|| ExprError { offset: start, message: format!("`{digits}` is no number") })
     }
 
     fn name(&mut self) -> Result<Expr, ExprError> {

@@ -67,6 +67,13 @@ pub enum TypeError {
         /// Columns of a group.
         group: Dim,
     },
+    /// More elements of a head turn than it has.
+    Rotary {
+        /// How many should turn.
+        rotary: Dim,
+        /// The width of a head.
+        head: Dim,
+    },
     /// A window goes past the columns it is cut from.
     Window {
         /// First column.
@@ -96,6 +103,7 @@ impl TypeError {
             | TypeError::Shape { field, .. }
             | TypeError::Heads { field, .. }
             | TypeError::Role { field, .. } => field,
+            TypeError::Rotary { .. } => "rotary",
             TypeError::Window { .. } => "width",
             TypeError::Shares { .. } | TypeError::Groups { .. } => "x",
         }
@@ -122,6 +130,9 @@ impl fmt::Display for TypeError {
             }
             TypeError::Groups { columns, group } => {
                 write!(f, "`x` has `{columns}` columns, which is no multiple of the group's `{group}`")
+            }
+            TypeError::Rotary { rotary, head } => {
+                write!(f, "`{rotary}` elements of each head turn, and a head has `{head}`")
             }
             TypeError::Window { from, width, columns } => {
                 write!(f, "a window of `{width}` columns from `{from}` may go past the `{columns}` there are")
@@ -299,8 +310,7 @@ impl Check<'_> {
         self.whole_heads("x", &columns, head);
         // Only numbers tell whether fewer turn than there are, but for what can be seen to be more.
         if let Some(rotary) = rotary.filter(|rotary| is_surely_more(rotary, head)) {
-            let (from, width, columns) = (Dim::default(), (*rotary).clone(), head.clone());
-            self.errors.push(TypeError::Window { from, width, columns });
+            self.errors.push(TypeError::Rotary { rotary: rotary.clone(), head: head.clone() });
         }
         vec![TensorType::model([rows, columns])]
     }

@@ -109,7 +109,11 @@ impl<'a> Loader<'a> {
             if forms.iter().any(|known| known.name.value == name.value) {
                 self.report_twice("block", &name);
             } else if self.accept_name(&name) {
-                forms.extend(self.block_form(name, raw, &forms));
+                let own = name.value.clone();
+                match self.block_form(name, raw, &forms) {
+                    Some(form) => forms.push(form),
+                    None => drop(self.lost_blocks.insert(own)),
+                }
             }
         }
         forms
@@ -325,7 +329,11 @@ fn unknown_value(scope: &Scope, name: &str, place: Place) -> Diagnostic {
 fn code_of(error: &TypeError) -> &'static str {
     match error {
         TypeError::Element { .. } => "T0302",
-        TypeError::Rank { .. } | TypeError::Shape { .. } | TypeError::Window { .. } | TypeError::Role { .. } => "T0301",
+        TypeError::Rank { .. }
+        | TypeError::Shape { .. }
+        | TypeError::Rotary { .. }
+        | TypeError::Window { .. }
+        | TypeError::Role { .. } => "T0301",
         TypeError::Heads { .. } | TypeError::Shares { .. } | TypeError::Groups { .. } => "T0303",
     }
 }
@@ -342,8 +350,10 @@ fn help_for(error: &TypeError) -> &'static str {
             "sizes are compared as symbols: two that are always equal need the same expression"
         }
         TypeError::Shares { .. } => "combine what an `ExpertLinear` gave by the shares of the same `Route`",
-        TypeError::Heads { .. } | TypeError::Groups { .. } => {
-            "write the width as a product with the head's, such as `heads * head`"
+        TypeError::Rotary { .. } => {
+            "give the width that turns, at most the head's; without `rotary` all of a head turns"
         }
+        TypeError::Heads { .. } => "write the width as a product with the head's, such as `heads * head`",
+        TypeError::Groups { .. } => "write the width as a product with the group's, such as `heads * head` for `head`",
     }
 }

@@ -196,7 +196,7 @@ pub(super) enum OpForm<'a> {
     GatedMul {
         gate: Raw<'a>,
         up: Raw<'a>,
-        by: FunctionForm<'a>,
+        by: Raw<'a>,
         #[serde(default)]
         limit: Option<Raw<'a>>,
         #[serde(default)]
@@ -204,7 +204,7 @@ pub(super) enum OpForm<'a> {
     },
     Apply {
         x: Raw<'a>,
-        by: FunctionForm<'a>,
+        by: Raw<'a>,
     },
     Route {
         x: Raw<'a>,
@@ -317,7 +317,7 @@ impl From<MaskForm> for Mask {
 }
 
 #[derive(Deserialize, Clone, Copy, Default)]
-#[serde(rename = "pairs")]
+#[serde(rename = "kind of pairs")]
 pub(super) enum PairsForm {
     #[default]
     Halves,

@@ -73,10 +73,10 @@
 //! | T0504 | the blocks of one `Repeat` take different things |
 //! | T0505 | the main body is not nodes, chained repeats, nodes |
 //! | T0506 | the model gives no row per sequence |
-//! | T0507 | a `Repeat` without blocks |
-//! | T0510 | kinds of layers that come from no key of the config |
+//! | T0507 | a `Repeat` without blocks, or without kinds of layers |
 //! | T0508 | a block that is never repeated |
 //! | T0509 | no architecture is served |
+//! | T0510 | kinds of layers that come from no key of the config |
 
 mod body;
 mod form;
@@ -123,6 +123,8 @@ struct Loader<'a> {
     graph: Graph,
     /// Values whose type is unknown because of a mistake that has been reported.
     untyped: BTreeSet<ValueId>,
+    /// Blocks that a mistake, which has been reported, keeps from being known.
+    lost_blocks: BTreeSet<String>,
     /// Ties, to be checked when all weights are known: the tensor's name, and where it is named.
     ties: Vec<(String, Place)>,
     /// What the variant of a block that is being read puts in place of sizes and settings.
@@ -136,6 +138,7 @@ impl<'a> Loader<'a> {
             reader,
             graph: Graph::empty(name),
             untyped: BTreeSet::new(),
+            lost_blocks: BTreeSet::new(),
             ties: Vec::new(),
             renames: Renames::default(),
         }

@@ -8,7 +8,7 @@ use super::source::{Entries, Raw};
 use crate::diag::Diagnostic;
 use crate::dim::{Dim, Expr};
 use crate::graph::{Literal, WeightRole};
-use crate::ids::{BlockId, CacheId, Id, ValueId, WeightId};
+use crate::ids::{BlockId, CacheId, Id, ParamId, ValueId, WeightId};
 use crate::op::{Function, Op, Pattern, RopeScaling, Score, Switch};
 
 impl<'a> Loader<'a> {
@@ -90,13 +90,9 @@ impl<'a> Loader<'a> {
         group: Option<Raw<'a>>,
     ) -> Option<(Option<WeightId>, Option<WeightId>, ValueId, Option<Dim>)> {
         let (x, group) = (self.value(scope, x), self.optional_dim(group));
-        let tensor = weight.map(|weight| self.tensor_name(scope, weight, WeightRole::Vector));
-        let bias = match (&tensor, bias) {
-            (Some(Some(weight)), bias) => self.bias(scope, bias, weight, WeightRole::Vector)?,
-            (_, None) => None,
-            (_, Some(bias)) => Some(self.tensor_name(scope, bias, WeightRole::Vector)?),
-        };
-        let tensor = if let Some(tensor) = tensor { Some(tensor?) } else { None };
+        let tensor = weight.map_or(Some(None), |weight| self.tensor_name(scope, weight, WeightRole::Vector).map(Some));
+        let tensor = tensor?;
+        let bias = self.bias(scope, bias, tensor.as_ref(), WeightRole::Vector)?;
         let (x, group) = (x?, group?);
         let weight = self.norm_vector(scope, tensor, x, group.as_ref())?;
         let bias = self.norm_vector(scope, bias, x, group.as_ref())?;
@@ -115,7 +111,7 @@ impl<'a> Loader<'a> {
         let tensor = self.tensor_name(scope, weight, WeightRole::Matrix);
         let tied = tied.map_or(Some(None), |tied| self.tie(tied).map(Some))?;
         let (x, out, tensor) = (x?, out?, tensor?);
-        let bias = self.bias(scope, bias, &tensor, WeightRole::Vector)?;
+        let bias = self.bias(scope, bias, Some(&tensor), WeightRole::Vector)?;
         let inner = self.columns_of(x)?;
         let weight = self.weight(scope, tensor.tied_to(tied), out.clone(), inner)?;
         let bias = bias.map_or(Some(None), |bias| self.weight(scope, bias, Dim::constant(1), out).map(Some))?;
@@ -134,7 +130,7 @@ impl<'a> Loader<'a> {
         let tensor = self.tensor_name(scope, weight, WeightRole::Experts);
         let (x, experts, num_experts, out) = (x?, experts?, num_experts?, out?);
         let tensor = tensor?.of_experts(num_experts.clone());
-        let bias = self.bias(scope, bias, &tensor, WeightRole::ExpertVectors)?;
+        let bias = self.bias(scope, bias, Some(&tensor), WeightRole::ExpertVectors)?;
         let inner = self.inner_of_experts(x, experts)?;
         let weight = self.weight(scope, tensor, out.clone(), inner)?;
         let bias = bias.map(|bias| bias.of_experts(num_experts));
@@ -145,7 +141,9 @@ impl<'a> Loader<'a> {
     /// A logit for each head of the queries.
     fn sinks(&mut self, scope: &Scope, raw: Raw<'a>, (q, cache): (ValueId, CacheId)) -> Option<WeightId> {
         let tensor = self.tensor_name(scope, raw, WeightRole::Vector)?;
-        let heads = self.columns_of(q)?.exact_quotient(&self.graph.caches[cache].head)?;
+        let columns = self.columns_of(q)?;
+        // Queries that are no whole heads are a mistake of their own.
+        let heads = columns.exact_quotient(&self.graph.caches[cache].head).unwrap_or(columns);
         self.weight(scope, tensor, Dim::constant(1), heads)
     }
 
@@ -158,12 +156,19 @@ impl<'a> Loader<'a> {
         match raw.0 {
             "true" => Some(Switch::On),
             "false" => Some(Switch::Off),
-            _ => self.param(raw).map(Switch::Setting),
+            text if text.starts_with('"') => self.param(raw).map(Switch::Setting),
+            text => {
+                let message = format!("`{text}` is neither yes nor no");
+                let mistake = Diagnostic::new("T0102", self.reader.place(text), message);
+                self.reader.report(mistake.help("write `true`, `false`, or the name of a setting in quotes"));
+                None
+            }
         }
     }
 
-    fn function(&mut self, form: FunctionForm<'a>) -> Option<Function> {
-        match form {
+    fn function(&mut self, raw: Raw<'a>) -> Option<Function> {
+        self.check_has_setting(raw)?;
+        match self.reader.read(raw)? {
             FunctionForm::Identity => Some(Function::Identity),
             FunctionForm::Silu => Some(Function::Silu),
             FunctionForm::Gelu => Some(Function::Gelu),
@@ -177,6 +182,22 @@ impl<'a> Loader<'a> {
             FunctionForm::SoftCap(cap) => self.param(cap).map(Function::SoftCap),
             FunctionForm::Clamp(limit) => self.param(limit).map(Function::Clamp),
         }
+    }
+
+    /// A function stands with its setting if it has one, and alone if not. Of another name, more is said elsewhere.
+    fn check_has_setting(&mut self, raw: Raw<'a>) -> Option<()> {
+        let (name, has_setting) = raw.0.split_once('(').map_or((raw.0, false), |(name, _)| (name.trim_end(), true));
+        let any = Some(ParamId::new(0));
+        let (message, help) = if has_setting && Function::from_parts(name, None).is_some() {
+            (format!("`{name}` has no setting"), format!("write `{name}` alone"))
+        } else if !has_setting && Function::from_parts(name, any).is_some() {
+            let help = format!("write `{name}(\"…\")` with the name of one of `params`");
+            (format!("`{name}` stands without its setting"), help)
+        } else {
+            return Some(());
+        };
+        self.reader.report(Diagnostic::new("T0102", self.reader.place(raw.0), message).help(help));
+        None
     }
 
     /// Columns of an expert's matrix: those of `x`, of which each expert of a row may have its own.
@@ -269,7 +290,11 @@ impl<'a> Loader<'a> {
         let KindsForm { of, are } = self.reader.read(raw)?;
         let (text, expr) = self.expr(of)?;
         let entries: Entries<'a> = self.reader.read(are)?;
-        let are: Option<_> = entries.0.into_iter().map(|(kind, block)| Some((self.literal(kind)?, block))).collect();
+        if entries.0.is_empty() {
+            let mistake = Diagnostic::new("T0507", self.reader.place(are.0), "no kind of layer has a block");
+            self.reader.report(mistake.help("write the kinds that the config lists, each with its block"));
+        }
+        let are = self.kinds_and_blocks(entries);
         let choices = if let Expr::First(choices) = expr { choices } else { vec![expr] };
         let key = |choice: Expr| if let Expr::Config(key) = choice { Some(key) } else { None };
         let keys: Option<Vec<String>> = choices.into_iter().map(key).collect();
@@ -281,10 +306,24 @@ impl<'a> Loader<'a> {
         Some(Kinds { keys: keys?, are: are? })
     }
 
+    fn kinds_and_blocks(&mut self, entries: Entries<'a>) -> Option<Vec<(Literal, Raw<'a>)>> {
+        let mut are: Vec<(Literal, Raw<'a>)> = vec![];
+        for (raw, block) in entries.0 {
+            let kind = self.literal(raw)?;
+            if are.iter().any(|(known, _)| *known == kind) {
+                let message = format!("the kind {kind} is defined twice");
+                let mistake = Diagnostic::new("T0201", self.reader.place(raw.0), message);
+                self.reader.report(mistake.help("rename or remove one of the two"));
+            }
+            are.push((kind, block));
+        }
+        Some(are)
+    }
+
     fn block_by_name(&mut self, raw: Raw<'a>) -> Option<BlockId> {
         let text = self.reader.text(raw)?;
         let found = self.graph.blocks.values().position(|block| block.name == text.value);
-        if found.is_none() {
+        if found.is_none() && !self.lost_blocks.contains(&text.value) {
             let place = self.reader.place(text.raw);
             let names = self.graph.blocks.values().map(|block| block.name.as_str());
             let mistake = Diagnostic::new("T0206", place, format!("there is no block `{}`", text.value));

@@ -120,7 +120,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Sizes known when a model is bound, before any step.
-    fn bound_dims(&self) -> Vec<String> {
+    pub(super) fn bound_dims(&self) -> Vec<String> {
         let bound = self.graph.dims.values().filter(|dim| dim.value != Expr::Step);
         bound.map(|dim| dim.name.clone()).collect()
     }
@@ -212,6 +212,12 @@ impl<'a> Loader<'a> {
 
     /// A setting by name.
     pub(super) fn param(&mut self, raw: Raw<'a>) -> Option<ParamId> {
+        if !raw.0.starts_with('"') {
+            let message = format!("`{}` is not the name of a setting", raw.0);
+            let mistake = Diagnostic::new("T0102", self.reader.place(raw.0), message);
+            self.reader.report(mistake.help("give the value a name in `params`, and write the name in quotes here"));
+            return None;
+        }
         let mut text = self.reader.text(raw)?;
         self.renames.rename_name(&mut text.value);
         let found = self.graph.params.values().position(|param| param.name == text.value);
@@ -219,8 +225,13 @@ impl<'a> Loader<'a> {
             let place = self.reader.place(text.raw);
             let names = self.graph.params.values().map(|param| param.name.as_str());
             let mistake = Diagnostic::new("T0202", place, format!("there is no setting `{}`", text.value));
-            let mistake = mistake.help(suggest(&text.value, names));
-            self.reader.report(mistake);
+            let is_size = self.graph.dims.values().any(|dim| dim.name == text.value);
+            let help = if is_size {
+                format!("it is a size: define a setting from it in `params`, `\"…\": \"{}\"`", text.value)
+            } else {
+                suggest(&text.value, names)
+            };
+            self.reader.report(mistake.help(help));
         }
         found.map(ParamId::new)
     }

@@ -71,15 +71,38 @@ impl<'a> Loader<'a> {
         let replaces = self.reader.entries(form.with);
         let replaces: Vec<_> =
             replaces.into_iter().filter_map(|(old, new)| Some((old, self.reader.text(new)?))).collect();
+        let replaces = replaces.into_iter().filter(|(old, new)| self.accept_replacement(old, new)).collect();
         Some(NamedBlock { name, replaces, ..original.clone() })
+    }
+
+    /// Whether `new` can stand in place of `old`: a size of the model in place of a size, a setting in place of a setting.
+    fn accept_replacement(&mut self, old: &Text<'a>, new: &Text<'a>) -> bool {
+        let is_size = self.graph.dims.values().any(|dim| dim.name == old.value);
+        let params: Vec<_> = self.graph.params.values().map(|param| param.name.clone()).collect();
+        // What replaces nothing is another mistake, told when the text has been read.
+        let is_setting = params.contains(&old.value);
+        let known = if is_size { self.bound_dims() } else { params };
+        let is_known = !(is_size || is_setting) || known.contains(&new.value);
+        if !is_known {
+            let kind = if is_size { "size of the model" } else { "setting" };
+            let message = format!("there is no {kind} `{}` to stand in place of `{}`", new.value, old.value);
+            let mistake = Diagnostic::new("T0202", self.reader.place(new.raw), message);
+            self.reader.report(mistake.help(suggest(&new.value, known.iter().map(String::as_str))));
+        }
+        is_known
     }
 
     /// Reads what `read` reads with the names replaced that the variant replaces.
     pub(super) fn with_renames(&mut self, block: &NamedBlock<'a>, read: impl FnOnce(&mut Self)) {
         let names = block.replaces.iter().map(|(old, new)| (old.value.clone(), new.value.clone())).collect();
         self.renames = Renames { names, used: BTreeSet::new() };
+        let num_mistakes = self.reader.mistakes.len();
         read(self);
         let renames = std::mem::take(&mut self.renames);
+        // What reads the name may be behind a mistake.
+        if self.reader.mistakes.len() > num_mistakes {
+            return;
+        }
         for (old, _) in block.replaces.iter().filter(|(old, _)| !renames.used.contains(&old.value)) {
             self.report_unread(block, old);
         }

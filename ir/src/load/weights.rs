@@ -78,13 +78,26 @@ impl<'a> Loader<'a> {
         &mut self,
         scope: &Scope,
         raw: Option<Raw<'a>>,
-        weight: &Tensor,
+        weight: Option<&Tensor>,
         role: WeightRole,
     ) -> Option<Option<Tensor>> {
-        match raw.map(|raw| raw.0) {
-            None | Some("false") => Some(None),
-            Some("true") => self.bias_beside(weight, role).map(Some),
-            Some(_) => self.tensor_name(scope, raw?, role).map(Some),
+        let Some(raw) = raw.filter(|raw| raw.0 != "false") else { return Some(None) };
+        match (raw.0, weight) {
+            ("true", Some(weight)) => self.bias_beside(weight, role).map(Some),
+            ("true", None) => {
+                let mistake =
+                    Diagnostic::new("T0405", self.reader.place(raw.0), "there is no weight to have a bias beside it");
+                self.reader.report(
+                    mistake.help("add `weight: …`, or write `bias: Stored(tensor: …)` with the bias's own name"),
+                );
+                None
+            }
+            (text, _) if text.starts_with(['"', 'S']) => self.tensor_name(scope, raw, role).map(Some),
+            (text, _) => {
+                let mistake = Diagnostic::new("T0102", self.reader.place(text), format!("`{text}` is no bias"));
+                self.reader.report(mistake.help("write `true` for the one beside the weight, or `Stored(tensor: …)`"));
+                None
+            }
         }
     }
 
@@ -148,7 +161,9 @@ impl<'a> Loader<'a> {
             }));
         };
         let sizes = |experts: &Option<Dim>, rows, columns: &Dim| {
-            shape(&experts.iter().cloned().chain([rows, columns.clone()]).collect::<Vec<_>>())
+            let has_rows = !matches!(role, WeightRole::Vector | WeightRole::ExpertVectors);
+            let rows = has_rows.then_some(rows);
+            shape(&experts.iter().cloned().chain(rows).chain([columns.clone()]).collect::<Vec<_>>())
         };
         let found = sizes(&experts, piece.rows.clone(), &columns);
         let (first, first_shape) = (&known.pieces[0], sizes(&known.experts, known.rows(), &known.columns));

@@ -26,8 +26,19 @@ fn precedence_and_first_that_exists() {
 
 #[test]
 fn text_reads_back() {
-    for text in ["a + b * c", "(a + b) * c", "a - (b - c)", "a / (b / c)", "config.x.y ?? 1e-5", "(a ?? b) * 2", "step"]
-    {
+    for text in [
+        "a + b * c",
+        "(a + b) * c",
+        "a - (b - c)",
+        "a / (b / c)",
+        "config.x.y ?? 1e-5",
+        "(a ?? b) * 2",
+        "step",
+        "1 / sqrt(a + b)",
+        "ln(a) * floor(b / (c - 1))",
+        "sqrt(config.x ?? a)",
+        "sqrt + ln",
+    ] {
         let expr = Expr::parse(text).unwrap();
         assert_eq!(Expr::parse(&expr.to_string()).unwrap(), expr, "{text} printed as {expr}");
     }
@@ -38,8 +49,19 @@ fn text_reads_back() {
 
 #[test]
 fn mistakes_are_placed() {
-    for (text, offset) in [("a +", 3), ("a b", 2), ("config.", 0), ("(a", 2), ("x.y", 0), ("1.2.3", 0), ("a * step", 4)]
-    {
+    for (text, offset) in [
+        ("a +", 3),
+        ("a b", 2),
+        ("config.", 0),
+        ("(a", 2),
+        ("x.y", 0),
+        ("1.2.3", 0),
+        ("a * step", 4),
+        ("1e999", 0),
+        ("sqrt(a", 6),
+        ("ln()", 3),
+        ("sqr(a)", 3),
+    ] {
         assert_eq!(Expr::parse(text).unwrap_err().offset, offset, "{text}");
     }
 }

@@ -1,5 +1,6 @@
 //! What the room promises, tested from outside.
 
+mod bind;
 mod damage;
 mod depend;
 mod dim;

@@ -1,39 +1,54 @@
-//! Mixtures of experts as their formulas have them (Shazeer et al. 2017, section 2.1; Jiang et al. 2024, section 2.1).
+//! Mixtures of experts as their formulas have them (Shazeer et al. 2017, section 2.1; Jiang et al. 2024, section 2.1;
+//! DeepSeek-AI 2024, "DeepSeek-V3", section 2.1.2).
 
 use trefoil_ir::op::Scoring;
 
-use super::arithmetic::softmax;
+use super::attention::softmax;
+use super::functions::sigmoid;
 use super::matrix::{Matrix, dot};
 
-/// The numbers of the `top_k` experts of each row with the highest scores, and their shares.
-pub(super) fn route(logits: &Matrix, top_k: usize, scoring: Scoring, renormalize: bool) -> [Matrix; 2] {
-    let chosen = |row: &[f64]| -> Vec<(usize, f64)> {
-        let scores = match scoring {
-            Scoring::Softmax => softmax(row.to_vec()),
-            Scoring::Sigmoid => row.iter().map(|logit| 1.0 / (1.0 + (-logit).exp())).collect(),
-        };
-        let mut order: Vec<(usize, f64)> = scores.into_iter().enumerate().collect();
-        // A stable sort: the lower number stays first among equals.
-        order.sort_by(|a, b| b.1.total_cmp(&a.1));
-        order.truncate(top_k);
-        let sum: f64 = if renormalize { order.iter().map(|(_, score)| score).sum() } else { 1.0 };
-        order.into_iter().map(|(expert, score)| (expert, score / sum)).collect()
-    };
+/// How experts are chosen and what share each of the chosen has.
+pub(super) struct Routing {
+    pub(super) top_k: usize,
+    pub(super) scoring: Scoring,
+    pub(super) renormalize: bool,
+    /// Added to the scores for the choice, not for the shares.
+    pub(super) bias: Option<Vec<f64>>,
+}
+
+/// The numbers of the experts of each row with the highest scores, and their shares.
+pub(super) fn route(logits: &Matrix, routing: &Routing) -> [Matrix; 2] {
     [
-        logits.map_rows(|_, row| chosen(row).into_iter().map(|(expert, _)| expert as f64).collect()),
-        logits.map_rows(|_, row| chosen(row).into_iter().map(|(_, share)| share).collect()),
+        logits.map_rows(|_, row| chosen(row, routing).into_iter().map(|(expert, _)| expert as f64).collect()),
+        logits.map_rows(|_, row| chosen(row, routing).into_iter().map(|(_, share)| share).collect()),
     ]
 }
 
-/// Each row times the matrices of its experts, one product behind the other; a row as wide as all its experts' inputs
-/// has a part for each.
-pub(super) fn product(x: &Matrix, experts: &Matrix, weights: &[Matrix]) -> Matrix {
+fn chosen(logits: &[f64], routing: &Routing) -> Vec<(usize, f64)> {
+    let scores = match routing.scoring {
+        Scoring::Softmax => softmax(logits),
+        Scoring::Sigmoid => logits.iter().map(|&logit| sigmoid(logit)).collect(),
+    };
+    let judged = |expert: usize| scores[expert] + routing.bias.as_ref().map_or(0.0, |bias| bias[expert]);
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    // A stable sort: the lower number stays first among equals.
+    order.sort_by(|&a, &b| judged(b).total_cmp(&judged(a)));
+    order.truncate(routing.top_k);
+    let sum: f64 = if routing.renormalize { order.iter().map(|&expert| scores[expert]).sum() } else { 1.0 };
+    order.into_iter().map(|expert| (expert, scores[expert] / sum)).collect()
+}
+
+/// Each row times the matrices of its experts, with their biases, one product behind the other; a row as wide as all its
+/// experts' inputs has a part for each.
+pub(super) fn product(x: &Matrix, experts: &Matrix, weights: &[Matrix], biases: Option<&[Matrix]>) -> Matrix {
     x.map_rows(|number, row| {
         let products = experts.row(number).iter().enumerate().flat_map(|(slot, expert)| {
-            let weight = &weights[*expert as usize];
+            let expert = *expert as usize;
+            let weight = &weights[expert];
             let inputs = weight.num_columns();
             let own = if row.len() == inputs { row } else { &row[slot * inputs..(slot + 1) * inputs] };
-            weight.rows().map(|weights| dot(own, weights)).collect::<Vec<_>>()
+            let bias = |output: usize| biases.map_or(0.0, |biases| biases[expert].row(0)[output]);
+            weight.rows().enumerate().map(|(output, weights)| dot(own, weights) + bias(output)).collect::<Vec<_>>()
         });
         products.collect()
     })
@@ -48,4 +63,52 @@ pub(super) fn combine(x: &Matrix, shares: &Matrix) -> Matrix {
             |column: usize| shares.iter().enumerate().map(|(slot, share)| share * row[slot * width + column]).sum();
         (0..width).map(sum).collect()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn close(found: &Matrix, expected: &[f64]) {
+        let expected = Matrix::new(1, expected.len(), expected.to_vec());
+        assert!(found.largest_difference(&expected) < 1e-12, "{found:?}, not {expected:?}");
+    }
+
+    #[test]
+    fn a_bias_chooses_and_has_no_share() {
+        let logits = Matrix::new(1, 4, [1.0f64, 4.0, 3.0, 2.0].map(f64::ln).to_vec());
+        let routing = |renormalize, bias| Routing { top_k: 2, scoring: Scoring::Softmax, renormalize, bias };
+        let [experts, shares] = route(&logits, &routing(false, None));
+        close(&experts, &[1.0, 2.0]);
+        close(&shares, &[0.4, 0.3]);
+        let [experts, shares] = route(&logits, &routing(true, Some(vec![1.0, 0.0, -1.0, 0.0])));
+        close(&experts, &[0.0, 1.0]);
+        close(&shares, &[0.2, 0.8]);
+    }
+
+    #[test]
+    fn among_equals_the_lower_number_is_first() {
+        let logits = Matrix::new(1, 3, vec![0.0; 3]);
+        let routing =
+            Routing { top_k: 2, scoring: Scoring::Sigmoid, renormalize: false, bias: Some(vec![0.0, 0.5, 0.5]) };
+        let [experts, shares] = route(&logits, &routing);
+        close(&experts, &[1.0, 2.0]);
+        close(&shares, &[0.5, 0.5]);
+    }
+
+    #[test]
+    fn each_expert_has_its_matrix_and_bias() {
+        let experts = Matrix::new(1, 2, vec![1.0, 0.0]);
+        let weights = [Matrix::new(1, 2, vec![1.0, 2.0]), Matrix::new(1, 2, vec![10.0, 20.0])];
+        let biases = [Matrix::new(1, 1, vec![0.5]), Matrix::new(1, 1, vec![-5.0])];
+        let shared = Matrix::new(1, 2, vec![1.0, 1.0]);
+        close(&product(&shared, &experts, &weights, None), &[30.0, 3.0]);
+        close(&product(&shared, &experts, &weights, Some(&biases)), &[25.0, 3.5]);
+        let own = Matrix::new(1, 4, vec![1.0, 0.0, 0.0, 1.0]);
+        close(&product(&own, &experts, &weights, Some(&biases)), &[5.0, 2.5]);
+        close(
+            &combine(&Matrix::new(1, 4, vec![1.0, 2.0, 10.0, 20.0]), &Matrix::new(1, 2, vec![0.5, 0.1])),
+            &[1.5, 3.0],
+        );
+    }
 }

@@ -118,6 +118,18 @@ impl Matrix {
         self.map_rows(|_, row| other.rows().map(|weights| dot(row, weights)).collect())
     }
 
+    /// Each element by itself.
+    pub fn map(&self, f: impl Fn(f64) -> f64) -> Self {
+        Self { columns: self.columns, data: self.data.iter().map(|&element| f(element)).collect() }
+    }
+
+    /// Columns as rows.
+    pub fn transposed(&self) -> Self {
+        let rows = self.num_rows();
+        let data = (0..self.columns).flat_map(|column| self.rows().map(move |row| row[column])).collect();
+        Self { columns: rows, data }
+    }
+
     /// With `row` (a matrix of one row) added to each row.
     pub fn plus_row(&self, row: &Self) -> Self {
         self.map_rows(|_, own| own.iter().zip(&row.data).map(|(a, b)| a + b).collect())

@@ -6,10 +6,14 @@
 //! A nano-operation computes the rows of its range; rows that nobody gave are NaN, and so is what is made of them. A
 //! graph that is divided among ranks runs as all of them in lockstep: each node on every rank, then the next node.
 
-mod arithmetic;
+mod attention;
 mod experts;
+mod functions;
 mod matrix;
+mod nodes;
+mod norms;
 mod rank;
+mod rotary;
 mod tensors;
 mod weights;
 
@@ -18,12 +22,11 @@ use trefoil_ir::bind::{Bound, bind};
 use trefoil_ir::dim::Dim;
 use trefoil_ir::graph::{Graph, Literal, Node};
 use trefoil_ir::ids::{BlockId, ParamId, ValueId};
-use trefoil_ir::op::{Op, RopeScaling};
+use trefoil_ir::op::Op;
 
 pub use matrix::Matrix;
 pub use tensors::Tensors;
 
-use arithmetic::Scaling;
 use rank::{Rank, cuts};
 
 /// A graph with the sizes and weights to run it.
@@ -32,6 +35,8 @@ pub struct Oracle<'a> {
     sizes: Bound,
     tied: bool,
     tensors: &'a Tensors,
+    /// What stands before the name of every tensor.
+    prefix: String,
 }
 
 impl<'a> Oracle<'a> {
@@ -40,7 +45,9 @@ impl<'a> Oracle<'a> {
     /// # Panics
     /// If the graph does not serve the configuration: this is a test's tool.
     pub fn new(graph: &'a Graph, config: &Value, tensors: &'a Tensors) -> Self {
-        Self { graph, sizes: sizes(graph, config), tied: config["tie_word_embeddings"] == Value::Bool(true), tensors }
+        let sizes = sizes(graph, config);
+        let prefix = tensors.prefix(graph, &sizes);
+        Self { graph, sizes, tied: config["tie_word_embeddings"] == Value::Bool(true), tensors, prefix }
     }
 
     /// The logits of every row, `[tokens, vocab]`.
@@ -72,11 +79,13 @@ impl<'a> Oracle<'a> {
             Op::AllReduce { ranks, .. } | Op::AllGather { ranks, .. } => Some(self.size(ranks)),
             Op::Embed { .. }
             | Op::RmsNorm { .. }
+            | Op::LayerNorm { .. }
             | Op::Linear { .. }
             | Op::Rope { .. }
             | Op::Attention { .. }
             | Op::Add { .. }
             | Op::GatedMul { .. }
+            | Op::Apply { .. }
             | Op::Rows { .. }
             | Op::Repeat { .. }
             | Op::KvWrite { .. }
@@ -94,14 +103,16 @@ impl<'a> Oracle<'a> {
     fn run(&self, nodes: &[Node], ranks: &mut [Rank]) {
         for node in nodes {
             match &node.op {
-                Op::Repeat { blocks, times, with } => {
-                    let given = self.repeat(blocks, self.size(times), *with, ranks);
+                Op::Repeat { with, .. } => {
+                    let given = self.repeat(self.layers(node), *with, ranks);
                     ranks.iter_mut().zip(given).for_each(|(rank, given)| rank.give(node.outputs[0], 0, given));
                 }
                 Op::AllReduce { x, .. } => exchange(node, *x, ranks, |all, own| all.zip(own, |a, b| a + b)),
                 Op::AllGather { x, .. } => exchange(node, *x, ranks, Matrix::beside),
                 Op::Embed { .. }
                 | Op::RmsNorm { .. }
+                | Op::LayerNorm { .. }
+                | Op::Apply { .. }
                 | Op::Linear { .. }
                 | Op::Rope { .. }
                 | Op::Attention { .. }
@@ -120,83 +131,16 @@ impl<'a> Oracle<'a> {
         }
     }
 
-    /// A node that each rank computes by itself.
-    fn run_alone(&self, node: &Node, rank: &mut Rank) {
-        let outputs = self.outputs(node, rank);
-        assert_eq!(outputs.len(), node.outputs.len(), "{}", node.name);
-        let first_row = rank.rows(node.range).start;
-        for (value, output) in node.outputs.iter().zip(outputs) {
-            rank.give(*value, first_row, output);
-        }
+    /// The texts of a repeat's layers.
+    fn layers(&self, repeat: &Node) -> &[BlockId] {
+        let repeats = self.graph.nodes.iter().filter(|node| matches!(node.op, Op::Repeat { .. }));
+        let number = repeats.take_while(|node| node.outputs != repeat.outputs).count();
+        &self.sizes.repeats[number]
     }
 
-    fn outputs(&self, node: &Node, rank: &mut Rank) -> Vec<Matrix> {
-        let rows = rank.rows(node.range);
-        let value = |id: &ValueId| rank.value(*id, rows.clone());
-        match &node.op {
-            Op::Embed { ids, weight } => vec![self.weight(*weight, rank).rows_at(&value(ids).column(0))],
-            Op::RmsNorm { x, weight, eps } => {
-                vec![arithmetic::rms_norm(&value(x), &self.weight(*weight, rank), self.param(*eps))]
-            }
-            Op::Linear { x, weight, bias } => {
-                let product = value(x).times_transposed(&self.weight(*weight, rank));
-                vec![match bias {
-                    Some(bias) => product.plus_row(&self.weight(*bias, rank)),
-                    None => product,
-                }]
-            }
-            Op::Rope { x, pos, head, theta, scaling } => {
-                let frequencies =
-                    arithmetic::frequencies(self.size(head), self.param(*theta), scaling.map(|s| self.scaling(s)));
-                vec![arithmetic::rope(&value(x), &value(pos).column(0), &frequencies)]
-            }
-            Op::Attention { q, k, v, cache, mask: _ } => {
-                let head = self.size(&self.graph.caches[*cache].head);
-                vec![arithmetic::attention(&value(q), 0, &value(k), &value(v), head)]
-            }
-            Op::Add { a, b } => vec![value(a).zip(&value(b), |a, b| a + b)],
-            Op::GatedMul { gate, up, by } => {
-                vec![value(gate).zip(&value(up), |gate, up| arithmetic::activate(*by, gate) * up)]
-            }
-            Op::Route { x, top_k, scoring, renormalize } => {
-                experts::route(&value(x), self.size(top_k), *scoring, *renormalize).into()
-            }
-            Op::ExpertLinear { x, experts, weight } => {
-                let count = self.graph.weights[*weight].experts.as_ref().expect("a weight that counts its experts");
-                let numbers = 0..self.size(count);
-                let weights: Vec<_> = numbers.map(|expert| self.weight_of(*weight, rank, expert)).collect();
-                vec![experts::product(&value(x), &value(experts), &weights)]
-            }
-            Op::Combine { x, shares } => vec![experts::combine(&value(x), &value(shares))],
-            Op::Rows { x, at } => vec![rank.whole(*x).rows_at(&rank.whole(*at).column(0))],
-            Op::KvWrite { k, v, cache } => {
-                let (k, v) = (value(k), value(v));
-                rank.keep(*cache, rows.start, k, v);
-                vec![]
-            }
-            // One whole prefill: there are no decode rows, and the prefill attention gives all of the value.
-            Op::DecodeAttention { q, .. } => vec![value(q)],
-            Op::PrefillAttention { q, cache, mask: _ } => {
-                let head = self.size(&self.graph.caches[*cache].head);
-                let (k, v) = rank.kept(*cache);
-                vec![arithmetic::attention(&value(q), rows.start, k, v, head)]
-            }
-            Op::Columns { x, from, width } => vec![value(x).columns(self.size(from), self.size(width))],
-            Op::AddRmsNorm { a, b, weight, eps } => {
-                let sum = value(a).zip(&value(b), |a, b| a + b);
-                let normed = arithmetic::rms_norm(&sum, &self.weight(*weight, rank), self.param(*eps));
-                vec![sum, normed]
-            }
-            Op::Repeat { .. } | Op::AllReduce { .. } | Op::AllGather { .. } => {
-                unreachable!("`{}` is for all ranks together", node.name)
-            }
-        }
-    }
-
-    fn repeat(&self, blocks: &[BlockId], times: usize, with: ValueId, ranks: &mut [Rank]) -> Vec<Matrix> {
+    fn repeat(&self, layers: &[BlockId], with: ValueId, ranks: &mut [Rank]) -> Vec<Matrix> {
         let mut carried: Vec<_> = ranks.iter().map(|rank| rank.whole(with)).collect();
-        for turn in 0..times {
-            let id = blocks[turn % blocks.len()];
+        for &id in layers {
             let block = &self.graph.blocks[id];
             for (rank, carried) in ranks.iter_mut().zip(carried) {
                 rank.forget(|value| self.graph.values[value].block == Some(id));
@@ -216,16 +160,6 @@ impl<'a> Oracle<'a> {
     fn param(&self, param: ParamId) -> f64 {
         self.sizes.params[&self.graph.params[param].name]
     }
-
-    fn scaling(&self, scaling: RopeScaling) -> Scaling {
-        let RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } = scaling;
-        Scaling {
-            factor: self.param(factor),
-            low: self.param(low_freq_factor),
-            high: self.param(high_freq_factor),
-            context: self.param(original_context),
-        }
-    }
 }
 
 /// What the ranks make of their values together, `join` taking them one after the other.
@@ -244,9 +178,19 @@ fn sizes(graph: &Graph, config: &Value) -> Bound {
 /// The value at a dotted path of a configuration; null counts as absent.
 pub fn literal(config: &Value, key: &str) -> Option<Literal> {
     match key.split('.').try_fold(config, |value, key| value.get(key))? {
+        Value::Null => None,
+        value => literal_of(value),
+    }
+}
+
+/// The value as graphs have it; `None` for what they have not.
+fn literal_of(value: &Value) -> Option<Literal> {
+    match value {
+        Value::Null => Some(Literal::None),
         Value::Bool(value) => Some(Literal::Bool(*value)),
         Value::Number(value) => value.as_f64().map(Literal::Number),
         Value::String(value) => Some(Literal::Text(value.clone())),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
+        Value::Array(values) => values.iter().map(literal_of).collect::<Option<_>>().map(Literal::List),
+        Value::Object(_) => None,
     }
 }

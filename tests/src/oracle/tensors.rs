@@ -6,10 +6,12 @@ use std::path::Path;
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
+use trefoil_ir::bind::Bound;
 use trefoil_ir::dim::Dim;
-use trefoil_ir::graph::Graph;
+use trefoil_ir::graph::{Graph, Piece, Weight, WeightRole};
 
 use super::sizes;
+use super::weights::place_numbers;
 use crate::random::Random;
 
 /// Tensors by name; shapes are the graph's business.
@@ -34,27 +36,42 @@ impl Tensors {
         tensors
     }
 
-    /// Made-up tensors for a whole model, of about the size that keeps activations near 1.
+    /// Made-up tensors for a whole model, of about the size that keeps activations near 1, under the graph's first prefix.
     ///
     /// # Panics
     /// If the graph does not serve the configuration.
     pub fn random(graph: &Graph, config: &Value, random: &mut Random) -> Self {
         let bound = sizes(graph, config);
-        let size = |dim: &Dim| bound.size(dim).unwrap_or_else(|| panic!("{dim} has no size")) as usize;
-        let most_layers = bound.dims.get("layers").map_or(1, |layers| *layers as usize);
+        let prefix = graph.prefixes.first().cloned().unwrap_or_default();
         let mut tensors = Self::default();
-        for weight in graph.weights.values() {
-            for (piece, layer) in
-                weight.pieces.iter().flat_map(|piece| (0..most_layers).map(move |layer| (piece, layer)))
-            {
-                let (rows, columns) = (size(&piece.rows), size(&weight.columns));
-                let scale = 1.0 / (columns as f64).sqrt();
+        for (weight, piece) in graph.weights.values().flat_map(|weight| weight.pieces.iter().map(move |p| (weight, p)))
+        {
+            let (elements, columns) = elements(&bound, weight, piece);
+            let scale = 1.0 / (columns as f64).sqrt();
+            for name in names(&bound, weight, piece) {
                 let mut element = || (random.below(2001) as f64 / 1000.0 - 1.0) * scale;
-                let elements = (0..rows * columns).map(|_| element()).collect();
-                tensors.0.insert(piece.tensor.replace("{layer}", &layer.to_string()), elements);
+                let fresh = || (0..elements).map(|_| element()).collect::<Vec<_>>();
+                // Other weights may be made of other rows of the same tensor.
+                let own = tensors.0.entry(format!("{prefix}{name}")).or_insert_with(fresh);
+                assert_eq!(own.len(), elements, "two weights disagree on the size of {name}");
             }
         }
         tensors
+    }
+
+    /// Of `prefixes`, the one under which there are most tensors that the graph reads, the first among equals.
+    pub(super) fn prefix(&self, graph: &Graph, bound: &Bound) -> String {
+        let pieces = graph.weights.values().flat_map(|weight| weight.pieces.iter().map(move |piece| (weight, piece)));
+        let names: Vec<String> = pieces.flat_map(|(weight, piece)| names(bound, weight, piece)).collect();
+        let num_found = |prefix: &str| names.iter().filter(|name| self.has(&format!("{prefix}{name}"))).count();
+        let mut best = ("", num_found(""));
+        for (number, prefix) in graph.prefixes.iter().enumerate() {
+            let found = num_found(prefix);
+            if number == 0 || found > best.1 {
+                best = (prefix, found);
+            }
+        }
+        best.0.to_owned()
     }
 
     fn read(&mut self, path: &Path) {
@@ -77,6 +94,42 @@ impl Tensors {
     pub fn get(&self, name: &str) -> &[f64] {
         self.0.get(name).unwrap_or_else(|| panic!("no tensor {name}"))
     }
+
+    /// The tensors with their names as `rename` has them and their elements as `change` does.
+    #[must_use]
+    pub fn changed(&self, change: impl Fn(&str, &[f64]) -> (String, Vec<f64>)) -> Self {
+        Self(self.0.iter().map(|(name, elements)| change(name, elements)).collect())
+    }
+}
+
+/// The names that a checkpoint has of a piece, without a prefix: of all its layers, of all experts.
+fn names(bound: &Bound, weight: &Weight, piece: &Piece) -> Vec<String> {
+    let all = bound.repeats.iter().flatten().enumerate();
+    let layers: Vec<usize> = match weight.block {
+        Some(block) => all.filter(|(_, own)| **own == block).map(|(layer, _)| layer).collect(),
+        None => vec![0],
+    };
+    let is_of_each = piece.tensor.contains("{expert}");
+    let experts = weight.experts.as_ref().filter(|_| is_of_each).map_or(1, |experts| size(bound, experts));
+    let names = layers.into_iter().flat_map(|layer| (0..experts).map(move |expert| (layer, expert)));
+    names.map(|(layer, expert)| place_numbers(&piece.tensor, layer, expert)).collect()
+}
+
+/// How many elements the checkpoint's tensor of a piece has, and how many of them a row has as it is read.
+fn elements(bound: &Bound, weight: &Weight, piece: &Piece) -> (usize, usize) {
+    let of = piece.stored.slice.as_ref().map(|slice| size(bound, &slice.of));
+    let (rows, columns) = (size(bound, &piece.rows), size(bound, &piece.columns));
+    let (elements, columns) = match weight.role {
+        WeightRole::Vector | WeightRole::ExpertVectors => (of.unwrap_or(columns), columns),
+        WeightRole::Matrix | WeightRole::Experts | WeightRole::Table => (of.unwrap_or(rows) * columns, columns),
+    };
+    let is_stacked = !piece.tensor.contains("{expert}");
+    let stacked = weight.experts.as_ref().filter(|_| is_stacked).map_or(1, |experts| size(bound, experts));
+    (stacked * elements, columns)
+}
+
+fn size(bound: &Bound, dim: &Dim) -> usize {
+    bound.size(dim).unwrap_or_else(|| panic!("{dim} has no size")) as usize
 }
 
 fn widen(dtype: Dtype, bytes: &[u8]) -> Vec<f64> {
@@ -87,7 +140,8 @@ fn widen(dtype: Dtype, bytes: &[u8]) -> Vec<f64> {
         }
         Dtype::BF16 => pairs().map(|pair| bf16::from_le_bytes(pair).into()).collect(),
         Dtype::F16 => pairs().map(|pair| f16::from_le_bytes(pair).into()).collect(),
-        Dtype::I64 => Vec::new(),
+        // Masks and positions that models keep beside their weights.
+        Dtype::I64 | Dtype::I32 | Dtype::U8 | Dtype::BOOL => Vec::new(),
         other => panic!("the oracle does not read {other:?}"),
     }
 }
