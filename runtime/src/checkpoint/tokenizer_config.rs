@@ -20,6 +20,12 @@ pub struct SpecialTokens {
     pub unk: Option<String>,
     /// Padding.
     pub pad: Option<String>,
+    /// Between two texts.
+    pub sep: Option<String>,
+    /// Stands for a whole text.
+    pub cls: Option<String>,
+    /// Stands for a word to be guessed.
+    pub mask: Option<String>,
 }
 
 /// What we read of `tokenizer_config.json`.
@@ -54,6 +60,9 @@ impl TokenizerConfig {
                 eos: token("eos_token")?,
                 unk: token("unk_token")?,
                 pad: token("pad_token")?,
+                sep: token("sep_token")?,
+                cls: token("cls_token")?,
+                mask: token("mask_token")?,
             },
             add_bos_token: flag(path, root, "add_bos_token")?,
             chat_template: template(path, root)?,
