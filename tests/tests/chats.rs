@@ -26,7 +26,13 @@ fn json(path: &Path) -> Map<String, Value> {
 /// The tokens that make_chats.py gives its tokenizer.
 fn special() -> SpecialTokens {
     let token = |text: &str| Some(text.to_owned());
-    SpecialTokens { bos: token("<s>"), eos: token("</s>"), unk: token("<unk>"), pad: token("<pad>"), ..SpecialTokens::default() }
+    SpecialTokens {
+        bos: token("<s>"),
+        eos: token("</s>"),
+        unk: token("<unk>"),
+        pad: token("<pad>"),
+        ..SpecialTokens::default()
+    }
 }
 
 fn render(template: &ChatTemplate, case: &Value, add_generation_prompt: bool) -> Result<String, TemplateError> {

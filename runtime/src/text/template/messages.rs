@@ -46,7 +46,9 @@ impl Forms {
 fn detect_role(role: &str, user: Form, render: &impl Fn(&[Value]) -> Option<String>) -> Option<Form> {
     const PROBE: &str = "a probe of this template";
     let shown = |content: Value| render(&probe(role, content, user)).filter(|text| text.contains(PROBE));
-    let is_data = |text: &str| ["'text': '", "\"text\": \"", "\"text\":\""].iter().any(|key| text.contains(&format!("{key}{PROBE}")));
+    let is_data = |text: &str| {
+        ["'text': '", "\"text\": \"", "\"text\":\""].iter().any(|key| text.contains(&format!("{key}{PROBE}")))
+    };
     let reads_text = shown(PROBE.into()).is_some();
     let reads_parts = shown(json!([{"type": "text", "text": PROBE}])).is_some_and(|text| !is_data(&text));
     match (reads_text, reads_parts) {

@@ -133,7 +133,8 @@ fn lines(text: &str, args: &[Value]) -> Result<Value, Error> {
     let mut lines = vec![];
     let mut rest = text;
     while let Some(end) = rest.find(ENDS) {
-        let length = if rest[end..].starts_with("\r\n") { 2 } else { rest[end..].chars().next().map_or(1, char::len_utf8) };
+        let length =
+            if rest[end..].starts_with("\r\n") { 2 } else { rest[end..].chars().next().map_or(1, char::len_utf8) };
         lines.push(&rest[..if keep.unwrap_or(false) { end + length } else { end }]);
         rest = &rest[end + length..];
     }
@@ -194,7 +195,11 @@ fn title(text: &str) -> String {
     let mut is_inside = false;
     let mut out = String::new();
     for character in text.chars() {
-        if is_inside { out.extend(character.to_lowercase()) } else { out.extend(character.to_uppercase()) }
+        if is_inside {
+            out.extend(character.to_lowercase())
+        } else {
+            out.extend(character.to_uppercase())
+        }
         is_inside = character.is_alphabetic();
     }
     out

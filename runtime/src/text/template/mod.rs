@@ -57,6 +57,7 @@ pub struct ChatTemplate {
     environment: Environment<'static>,
     special: Map<String, Value>,
     forms: Forms,
+    tool_use: Option<Box<ChatTemplate>>,
 }
 
 impl ChatTemplate {
@@ -69,9 +70,21 @@ impl ChatTemplate {
         environment
             .add_template_owned(NAME, source::rewritten(source))
             .map_err(|error| TemplateError::Syntax(describe(&error)))?;
-        let template = Self { environment, special: special_tokens(special), forms: Forms::default() };
+        let template = Self { environment, special: special_tokens(special), forms: Forms::default(), tool_use: None };
         let forms = Forms::detect(|messages| template.render_raw(messages, true, &Map::new()).ok());
         Ok(Self { forms, ..template })
+    }
+
+    /// Takes another template for conversations with tools.
+    #[must_use]
+    pub fn with_tool_use(self, template: Self) -> Self {
+        Self { tool_use: Some(Box::new(template)), ..self }
+    }
+
+    /// The template for these variables: the one for tools where there are tools, if only an empty list of them.
+    fn chosen(&self, extra: &Map<String, Value>) -> &Self {
+        let has_tools = extra.get("tools").is_some_and(|tools| !tools.is_null());
+        self.tool_use.as_deref().filter(|_| has_tools).unwrap_or(self)
     }
 
     /// The prompt text for `messages`, each an object with `role` and `content`. `extra` are further variables
@@ -88,8 +101,9 @@ impl ChatTemplate {
         add_generation_prompt: bool,
         extra: &Map<String, Value>,
     ) -> Result<String, TemplateError> {
-        let messages: Vec<Value> = messages.iter().map(|message| messages::prepared(message, &self.forms)).collect();
-        self.render_raw(&messages, add_generation_prompt, extra)
+        let chosen = self.chosen(extra);
+        let messages: Vec<Value> = messages.iter().map(|message| messages::prepared(message, &chosen.forms)).collect();
+        chosen.render_raw(&messages, add_generation_prompt, extra)
     }
 
     /// As [`Self::render`], but the text ends inside the last message, so that the model continues it.

@@ -58,13 +58,25 @@ fn length(value: &Value) -> Result<usize, Error> {
 }
 
 /// `int(default=0)`: the default where there is no number to be had.
-fn int(state: &State<'_, '_>, value: &Value, default: Option<Value>, base: Option<u32>, kwargs: Kwargs) -> Result<Value, Error> {
+fn int(
+    state: &State<'_, '_>,
+    value: &Value,
+    default: Option<Value>,
+    base: Option<u32>,
+    kwargs: Kwargs,
+) -> Result<Value, Error> {
     let default = default.or(kwargs.get("default")?).unwrap_or(Value::from(0));
     minijinja::filters::int(state, value, Some(default), base, kwargs)
 }
 
 /// `indent(width=4, first=False, blank=False)`; the width may be the text itself.
-fn indent(text: String, width: Option<Value>, first: Option<bool>, blank: Option<bool>, kwargs: Kwargs) -> Result<String, Error> {
+fn indent(
+    text: String,
+    width: Option<Value>,
+    first: Option<bool>,
+    blank: Option<bool>,
+    kwargs: Kwargs,
+) -> Result<String, Error> {
     let flag = |given: Option<bool>, name| Ok::<_, Error>(given.or(kwargs.get(name)?).unwrap_or(false));
     let (first, blank) = (flag(first, "first")?, flag(blank, "blank")?);
     let width = width.or(kwargs.get("width")?).unwrap_or(Value::from(4));

@@ -3,10 +3,11 @@
 //! `{% generation %}` marks text for training; it becomes a block that is always taken. A raw block becomes a text in
 //! quotes: Jinja keeps the line break after `{% raw %}`, minijinja drops it.
 
-/// The source with its generation and raw blocks replaced.
+/// The source with its generation and raw blocks replaced, and as in Jinja, line breaks of other systems.
 pub(super) fn rewritten(source: &str) -> String {
+    let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let mut out = String::with_capacity(source.len());
-    let mut rest = source;
+    let mut rest = source.as_str();
     while let Some((before, tag, after)) = next_tag(rest) {
         out.push_str(before);
         rest = after;
@@ -116,8 +117,12 @@ mod tests {
         let same = "{% if a %}{# {% raw %} #}{{ generation }}{% endif %} {% set x = 'generation' %}";
         assert_eq!(rewritten(same), same);
         assert_eq!(rewritten("{%- generation -%}x{% endgeneration %}"), "{%- if true -%}x{% endif %}");
-        assert_eq!(rewritten("{% raw %}\n{{ a }} \"\\\n  {% endraw %}y"), "{% if true %}{{ \"\\n{{ a }} \\\"\\\\\\n\" }}{% endif %}y");
+        assert_eq!(
+            rewritten("{% raw %}\n{{ a }} \"\\\n  {% endraw %}y"),
+            "{% if true %}{{ \"\\n{{ a }} \\\"\\\\\\n\" }}{% endif %}y"
+        );
         assert_eq!(rewritten("{%- raw -%} a {%- endraw -%}"), "{%- if true %}{{ \"a\" }}{% endif -%}");
         assert_eq!(rewritten("{% raw %}{% for %}"), "{% raw %}{% for %}");
+        assert_eq!(rewritten("a\r\nb\rc"), "a\nb\nc");
     }
 }
