@@ -8,6 +8,8 @@
 mod config;
 mod error;
 mod generation;
+pub mod keys;
+mod neutral;
 mod tokenizer_config;
 
 use std::path::{Path, PathBuf};
