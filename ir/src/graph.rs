@@ -65,6 +65,22 @@ pub struct Graph {
     pub schedule: Option<Schedule>,
 }
 
+impl Graph {
+    /// The paths of `config.json` that the graph reads, in order and without repeats.
+    pub fn config_keys(&self) -> Vec<&str> {
+        let definitions = self.dims.values().chain(self.params.values());
+        let read = definitions.flat_map(|definition| definition.value.config_paths());
+        let expected = self.expects.iter().map(|expectation| expectation.key.as_str());
+        let context = self.context.iter().flat_map(Expr::config_paths);
+        let kinds_of = |op| if let Op::Repeat { pattern, .. } = op { pattern.keys.as_slice() } else { &[] };
+        let kinds = self.nodes.iter().flat_map(|node| kinds_of(&node.op));
+        let mut keys: Vec<_> = read.chain(expected).chain(context).chain(kinds.map(String::as_str)).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+}
+
 /// A name with the expression that gives its value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Definition {
