@@ -46,6 +46,7 @@ pub const MODELS: &[&str] = &[
     "bloom",
     "falcon",
     "smollm3",
+    "qwen2_moe",
     "olmoe",
     "granitemoe",
     "seed_oss",
