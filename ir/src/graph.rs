@@ -72,8 +72,11 @@ impl Graph {
         let read = definitions.flat_map(|definition| definition.value.config_paths());
         let expected = self.expects.iter().map(|expectation| expectation.key.as_str());
         let context = self.context.iter().flat_map(Expr::config_paths);
-        let kinds_of = |op| if let Op::Repeat { pattern, .. } = op { pattern.keys.as_slice() } else { &[] };
-        let kinds = self.nodes.iter().flat_map(|node| kinds_of(&node.op));
+        let patterns = self.nodes.iter().filter_map(|node| {
+            let Op::Repeat { pattern, .. } = &node.op else { return None };
+            Some(pattern)
+        });
+        let kinds = patterns.flat_map(|pattern| &pattern.keys);
         let mut keys: Vec<_> = read.chain(expected).chain(context).chain(kinds.map(String::as_str)).collect();
         keys.sort_unstable();
         keys.dedup();
