@@ -156,8 +156,10 @@ fn derived_sizes(model: &Model<'_>, tables: &Tables) -> Vec<Dim> {
     let schedules = model.plans.iter().filter_map(|planned| planned.graph.schedule.as_ref());
     let buffers = schedules.clone().flat_map(|schedule| schedule.buffers.values().flat_map(|buffer| &buffer.columns));
     let homes = schedules.flat_map(|schedule| schedule.homes.values().flatten().map(|home| &home.columns));
+    // Slices may begin at the first row.
+    let is_fallible = |dim: &&Dim| can_fail(dim) && **dim != Dim::default();
     let mut fallible = vec![];
-    for dim in weights.chain(caches).chain(angles).chain(buffers).chain(homes).filter(|dim| can_fail(dim)) {
+    for dim in weights.chain(caches).chain(angles).chain(buffers).chain(homes).filter(is_fallible) {
         if !fallible.contains(dim) {
             fallible.push(dim.clone());
         }

@@ -15,6 +15,7 @@ fn cuts(sequences: &[Sequence], cut: impl Fn(&[u32]) -> Cut) -> Vec<Cut> {
 
 #[test]
 fn float32_agrees_to_one_in_ten_thousand() {
+    let mut wrong = vec![];
     for model in MODELS {
         let sequences = goldens::sequences(model, "logits");
         for plan in PLANS {
@@ -22,9 +23,12 @@ fn float32_agrees_to_one_in_ten_thousand() {
             let found = steps::logits(&mut executor, &cuts(&sequences, Cut::whole));
             let worst = worst_difference(&found, &sequences);
             println!("{model} by {plan}: {worst:.1e}");
-            assert!(worst <= 1e-4, "{model} by {plan} differs by {worst:.1e}");
+            if worst > 1e-4 {
+                wrong.push(format!("{model} by {plan} differs by {worst:.1e}"));
+            }
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 fn worst_difference(found: &[Vec<f32>], sequences: &[Sequence]) -> f32 {

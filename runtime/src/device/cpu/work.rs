@@ -13,7 +13,7 @@ use super::step::CurrentStep;
 use super::team::{Split, Task};
 use crate::launch::{
     Add, AddRmsNorm, Apply, Attention, Collective, Combine, Embed, ExpertLinear, GatedMul, KvWrite, LayerNorm, Linear,
-    Region, RmsNorm, Rope, Route, Rows, Site,
+    Region, RmsNorm, Rope, Route, Rows, Site, StepTable,
 };
 use crate::trace::Label;
 
@@ -186,7 +186,10 @@ impl Launch {
         let table = memory.weights.matrix(args.table);
         for row in items {
             let row = args.out.first_row + row as u32;
-            let id = memory.token(self.step.tables.ids[row as usize]);
+            let id = match args.ids {
+                StepTable::Ids => memory.token(self.step.tables.ids[row as usize]),
+                StepTable::Positions | StepTable::Last => self.step.numbers(args.ids)[row as usize],
+            };
             let out = memory.arena.write(Region { first_row: row, num_rows: 1, ..args.out });
             kernels::embed(&[id], table, out, 0..1);
         }
