@@ -41,6 +41,7 @@ fn plan_names(model: &Model<'_>) -> Vec<String> {
 fn entry(model: &Model<'_>) -> TokenStream {
     let (name, serves) = (&model.graph.name, &model.graph.serves);
     let ranks = Literal::u32_unsuffixed(model.ranks);
+    let keys = model.graph.config_keys();
     let plans = model.plans.iter().map(|planned| plan_module(&planned.plan.name));
     quote! {
         /// The model, for devices of type `D`.
@@ -49,6 +50,7 @@ fn entry(model: &Model<'_>) -> TokenStream {
                 name: #name,
                 ranks: #ranks,
                 serves: &[#(#serves),*],
+                config_keys: &[#(#keys),*],
                 bind,
                 plans: const { &[#(#plans::plan()),*] },
             }

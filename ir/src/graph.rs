@@ -65,6 +65,25 @@ pub struct Graph {
     pub schedule: Option<Schedule>,
 }
 
+impl Graph {
+    /// The paths of `config.json` that the graph reads, in order and without repeats.
+    pub fn config_keys(&self) -> Vec<&str> {
+        let definitions = self.dims.values().chain(self.params.values());
+        let read = definitions.flat_map(|definition| definition.value.config_paths());
+        let expected = self.expects.iter().map(|expectation| expectation.key.as_str());
+        let context = self.context.iter().flat_map(Expr::config_paths);
+        let patterns = self.nodes.iter().filter_map(|node| {
+            let Op::Repeat { pattern, .. } = &node.op else { return None };
+            Some(pattern)
+        });
+        let kinds = patterns.flat_map(|pattern| &pattern.keys);
+        let mut keys: Vec<_> = read.chain(expected).chain(context).chain(kinds.map(String::as_str)).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+}
+
 /// A name with the expression that gives its value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Definition {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 use trefoil::registry;
+use trefoil_runtime::checkpoint::keys::{self, UnreadKey};
 use trefoil_runtime::checkpoint::{Checkpoint, Config};
 use trefoil_runtime::compiled::{CompiledExecutor, ExecutorError, ExecutorOptions, KvDtype, PlanChoice};
 use trefoil_runtime::device::cpu::CpuDevice;
@@ -124,11 +125,7 @@ pub(crate) fn model_dir(args: &ModelArgs) -> PathBuf {
 
 fn bind(config: &Config, args: &ModelArgs) -> Result<(CompiledModel<CpuDevice>, BoundModel), CommandError> {
     let model = registry::find::<CpuDevice>(config, args.graph.as_deref()).or_exit(Exit::Invalid)?;
-    let bound = (model.bind)(config)
-        .map_err(|faults| {
-            let lines: Vec<_> = faults.iter().map(ToString::to_string).collect();
-            anyhow!("{}", lines.join("\n"))
-        })
+    let bound = bind_to(&model, config)
         .with_context(|| format!("graph {} cannot serve {}", model.name, config.path().display()))
         .or_exit(Exit::Invalid)?;
     match (args.max_model_len, bound.context) {
@@ -138,6 +135,21 @@ fn bind(config: &Config, args: &ModelArgs) -> Result<(CompiledModel<CpuDevice>, 
         }
         _ => Ok((model, bound)),
     }
+}
+
+/// The model at a configuration. Refused with every fault at once: those of the keys that the graph reads, those that it
+/// does not read though they change the mathematics, and what the configuration says against itself.
+fn bind_to(model: &CompiledModel<CpuDevice>, config: &Config) -> anyhow::Result<BoundModel> {
+    let own = (model.bind)(config);
+    let unread = keys::unread(config.root(), model.config_keys);
+    let mut faults: Vec<_> = own.as_ref().err().into_iter().flatten().map(ToString::to_string).collect();
+    faults.extend(keys::contradictions(config.root()).iter().map(ToString::to_string));
+    faults.extend(unread.faults.iter().map(|fault| format!("{fault}; {}", UnreadKey::REMEDY)));
+    let bound = own.ok().filter(|_| faults.is_empty()).ok_or_else(|| anyhow!("{}", faults.join("\n")))?;
+    if !unread.unknown.is_empty() {
+        tracing::info!("keys of the config that nothing reads and no table knows: {}", unread.unknown.join(", "));
+    }
+    Ok(bound)
 }
 
 fn load_options<'a>(

@@ -22,6 +22,8 @@ pub struct CompiledModel<D: Device> {
     pub ranks: u32,
     /// The `architectures` of `config.json` that this graph serves.
     pub serves: &'static [&'static str],
+    /// The paths of `config.json` that the graph reads, in order ([`crate::checkpoint::keys::unread`]).
+    pub config_keys: &'static [&'static str],
     /// Reads sizes and settings from a checkpoint's configuration; all faults at once.
     pub bind: fn(&Config) -> Result<BoundModel, Vec<ConfigFault>>,
     /// The plans, the sequential one first.

@@ -3,7 +3,8 @@
 
 Hugging Face transformers writes the checkpoints and computes the references
 (float32, eager attention), so both the file format and the numbers are its own.
-See README.md beside this file for what each folder holds.
+See README.md beside this file for what each folder holds, and families.py for
+the models: a family is a row there.
 
     python3 -m venv venv && venv/bin/pip install torch transformers tokenizers safetensors numpy jinja2
     venv/bin/python make_goldens.py                # the random models
@@ -14,102 +15,123 @@ See README.md beside this file for what each folder holds.
 Everything is seeded; the same versions of torch and transformers give the
 same files, other versions the same numbers up to float32 rounding.
 """
-import argparse, copy, json, os, shutil
+import argparse, copy, json, os, shutil, zlib
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from transformers import (AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MixtralConfig,
-                          MixtralForCausalLM, Qwen2Config, Qwen2ForCausalLM)
+from transformers import AutoModelForCausalLM
+
+from families import MODELS
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TINY = os.path.join(HERE, "..", "..", "models", "tiny")
-LENGTHS = (5, 17, 40, 100)     # teacher-forced sequences
-BF16_LENGTHS = 3               # the first three of them are also stored for bf16 weights
-GREEDY = 24                    # greedily decoded tokens after each of the first three
+FULL = (5, 17, 40, 100)        # teacher-forced sequences of a full row
+SHORT = (5, 40)                # and of the others
+BF16_LONGEST = 40              # sequences up to this length are also stored for bf16 weights
+GREEDY = 24                    # greedily decoded tokens after each of those, for a full row
+GREEDY_GAP = 0.03              # the least distance between the best two logits of a greedy step
+CLEAR = 0.3                    # the same for a sequence that is stored for bf16 weights: all its choices are clear
+ROUTED = 0.15                  # the least distance between the worst expert chosen and the best not chosen
+FIRST = ["llama2", "llama3", "llama3_1", "llama3_2", "qwen2", "mixtral"]    # made first, with seeds 20 to 25
 
-LLAMA3 = dict(rope_type="llama3", rope_theta=500000.0, low_freq_factor=1.0, high_freq_factor=4.0)
-COMMON = dict(vocab_size=128, intermediate_size=96, num_hidden_layers=2, hidden_act="silu",
-              bos_token_id=1, eos_token_id=2, pad_token_id=None)
-MODELS = {
-    # multi-head attention; older config keys
-    "llama2": dict(hidden_size=32, num_attention_heads=2, num_key_value_heads=2, rms_norm_eps=1e-6,
-                   max_position_embeddings=128, tie_word_embeddings=False,
-                   rope_parameters=dict(rope_type="default", rope_theta=10000.0)),
-    # grouped-query attention, theta 500000; two shards
-    "llama3": dict(hidden_size=64, num_attention_heads=4, num_key_value_heads=2, rms_norm_eps=1e-5,
-                   max_position_embeddings=128, tie_word_embeddings=False,
-                   rope_parameters=dict(rope_type="default", rope_theta=500000.0)),
-    # llama3 rope scaling; one kv head; older config keys
-    "llama3_1": dict(hidden_size=64, num_attention_heads=4, num_key_value_heads=1, rms_norm_eps=1e-5,
-                     max_position_embeddings=512, tie_word_embeddings=False,
-                     rope_parameters=dict(LLAMA3, factor=8.0, original_max_position_embeddings=64)),
-    # tied embeddings, llama3 rope scaling, head_dim 32 where hidden / heads is 16
-    "llama3_2": dict(hidden_size=64, num_attention_heads=4, num_key_value_heads=2, head_dim=32,
-                     rms_norm_eps=1e-5, max_position_embeddings=2048, tie_word_embeddings=True,
-                     rope_parameters=dict(LLAMA3, factor=32.0, original_max_position_embeddings=64)),
-    # a bias on queries, keys and values
-    "qwen2": dict(hidden_size=64, num_attention_heads=4, num_key_value_heads=2, rms_norm_eps=1e-6,
-                  max_position_embeddings=128, tie_word_embeddings=False, use_sliding_window=False,
-                  rope_parameters=dict(rope_type="default", rope_theta=1000000.0)),
-    # five experts, two per token; older config keys
-    "mixtral": dict(hidden_size=32, num_attention_heads=2, num_key_value_heads=1, rms_norm_eps=1e-5,
-                    intermediate_size=48, num_local_experts=5, num_experts_per_tok=2,
-                    max_position_embeddings=128, tie_word_embeddings=False,
-                    rope_parameters=dict(rope_type="default", rope_theta=1000000.0)),
-}
-CLASSES = {"qwen2": (Qwen2Config, Qwen2ForCausalLM), "mixtral": (MixtralConfig, MixtralForCausalLM)}
-OLD_KEYS = ("llama2", "llama3_1", "mixtral")
-SHARDED = ("llama3",)
-BF16_CHECKPOINT = ("llama2", "llama3_2")
+
+def seed(name):
+    return 20 + FIRST.index(name) if name in FIRST else zlib.crc32(name.encode())
+
+
+def classes(name):
+    return [getattr(transformers, c) for c in MODELS[name]["classes"]]
+
+
+# ------------------------------------------------------------------- the model
+def fill(n, p, module):
+    """Random values with which every weight matters, and activations keep their size."""
+    if n.endswith("sinks"):
+        p.normal_(std=1.0)
+    elif n.endswith("correction_bias"):
+        p.normal_(std=0.2)
+    elif n.endswith("bias"):
+        p.normal_(std=1.0 if p.ndim == 1 and "norm" not in type(module).__name__.lower() else 0.5)
+    elif p.ndim == 1 or "norm" in n.rsplit(".", 2)[-2]:
+        low = p.mean().item() - 0.5         # some families store a norm's weights less one
+        p.uniform_(low, low + 1.0)
+    elif isinstance(module, torch.nn.Embedding) or "lm_head" in n or "embed_out" in n:
+        p.normal_(std=0.3)
+    else:
+        inner = -2 if type(module).__name__ == "Conv1D" or getattr(module, "is_transposed", False) else -1
+        p.normal_(std=1.2 / p.shape[inner] ** 0.5)
 
 
 def build(name):
-    torch.manual_seed(20 + list(MODELS).index(name))
-    config_class, model_class = CLASSES.get(name, (LlamaConfig, LlamaForCausalLM))
-    config = config_class(**{**COMMON, **MODELS[name]}, attn_implementation="eager")
-    model = model_class(config).eval().float()
+    torch.manual_seed(seed(name))
+    config_class, model_class = classes(name)
+    model = model_class(config_class(**MODELS[name]["config"], attn_implementation="eager")).eval().float()
+    modules = dict(model.named_modules())
+    own = list(model.named_parameters()) + [b for b in model.named_buffers() if b[0].endswith("correction_bias")]
     with torch.no_grad():
-        for n, p in model.named_parameters():
-            if "norm" in n:
-                p.uniform_(0.5, 1.5)
-            elif "embed" in n or "lm_head" in n:
-                p.normal_(std=0.3)
-            elif n.endswith(".bias"):
-                p.normal_(std=1.0)
-            else:
-                p.normal_(std=1.2 / p.shape[-1] ** 0.5)
+        for n, p in own:
+            fill(n, p, modules[n.rpartition(".")[0]])
     return model
 
 
-def older_keys(path):
+def older_keys(path, names):
     """Rewrite config.json in the keys that transformers 4 used."""
+    names = names if isinstance(names, dict) else {}
     with open(path) as f:
         c = json.load(f)
-    rope = c.pop("rope_parameters")
-    c["rope_theta"] = rope.pop("rope_theta")
-    c["rope_scaling"] = None if rope["rope_type"] == "default" else rope
+    rope = c.pop("rope_parameters", None)
+    if rope and "full_attention" in rope:
+        c["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
+        rope = rope["full_attention"]
+    if rope:
+        c[names.get("theta", "rope_theta")] = rope.pop("rope_theta")
+        if "partial_rotary_factor" in rope:
+            c[names.get("rotary", "partial_rotary_factor")] = rope.pop("partial_rotary_factor")
+        c["rope_scaling"] = None if rope["rope_type"] == "default" else rope
     c["torch_dtype"] = c.pop("dtype")
-    c.pop("head_dim", None)
+    if "head_dim" in c and (c["head_dim"] or 0) * c["num_attention_heads"] in (0, c["hidden_size"]):
+        c.pop("head_dim")
+    c.pop("layer_types", None)
     c["transformers_version"] = "4.45.0"
     with open(path, "w") as f:
         json.dump(c, f, indent=2, sort_keys=True)
         f.write("\n")
 
 
-def write(model, name, folder, **kw):
-    model.save_pretrained(folder, **kw)
+def write(model, name, folder):
+    row = MODELS[name]
+    model.save_pretrained(folder, **({"max_shard_size": "200KB"} if row["sharded"] else {}))
     g = os.path.join(folder, "generation_config.json")
     if os.path.exists(g):
         os.remove(g)
-    if name in OLD_KEYS:
-        older_keys(os.path.join(folder, "config.json"))
+    if row["older"]:
+        older_keys(os.path.join(folder, "config.json"), row["older"])
+    if row["strip"] or row["buffers"]:
+        path = os.path.join(folder, "model.safetensors")
+        tensors = {k.removeprefix(row["strip"]): v for k, v in load_file(path).items()}
+        tensors.update({k: torch.ones(shape).tril() for k, shape in row["buffers"].items()})
+        save_file(tensors, path, metadata={"format": "pt"})
 
 
+def load(folder, dtype=torch.float32):
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager").eval()
+
+
+def rounded(model):
+    """A copy with bf16-rounded weights and float32 arithmetic."""
+    m = copy.deepcopy(model)
+    with torch.no_grad():
+        for p in list(m.parameters()) + [b for n, b in m.named_buffers() if n.endswith("correction_bias")]:
+            p.copy_(p.bfloat16().float())
+    return m
+
+
+# ----------------------------------------------------------------- what it says
 @torch.no_grad()
 def logits(model, ids):
-    return model(ids[None]).logits[0]
+    return model(ids[None], use_cache=False).logits[0]
 
 
 @torch.no_grad()
@@ -124,88 +146,141 @@ def greedy(model, ids, n):
     return torch.stack(out), gap
 
 
-def sequences(name, attempt=0):
-    g = torch.Generator().manual_seed(100 + list(MODELS).index(name) + 1000 * attempt)
-    return [torch.cat((torch.tensor([1]), torch.randint(3, COMMON["vocab_size"], (n - 1,), generator=g)))
-            for n in LENGTHS]
+class Routers:
+    """The distance between the worst expert chosen and the best not chosen, at the last row of a forward pass."""
+
+    def __init__(self, model):
+        self.gaps = []
+        for n, m in model.named_modules():
+            if n.rsplit(".", 1)[-1] in ("gate", "router"):
+                m.register_forward_hook(lambda m, given, out: self.gaps.append(self.gap(m, given, out)))
+
+    @staticmethod
+    def gap(module, given, out):
+        if not isinstance(out, tuple):
+            return float("inf")             # a gate of something else
+        scores, chosen = out[0].reshape(-1, out[0].shape[-1])[-1], out[-1].reshape(-1, out[-1].shape[-1])[-1]
+        bias = given[1] if len(given) > 1 else getattr(module, "e_score_correction_bias", None)
+        if bias is not None:
+            scores = 4 * (scores.sigmoid() + bias.flatten())
+        rest = torch.ones_like(scores, dtype=torch.bool).index_fill(0, chosen, False)
+        return (scores[chosen].min() - scores[rest].max()).item()
+
+    def least(self):
+        least, self.gaps = min(self.gaps, default=float("inf")), []
+        return least
 
 
-def rounded(model):
-    """A copy with bf16-rounded weights and float32 arithmetic."""
-    m = copy.deepcopy(model)
-    with torch.no_grad():
-        for p in m.parameters():
-            p.copy_(p.bfloat16().float())
-    return m
+def sequence(models, plain, n, clear, generator):
+    """n random tokens, each drawn again until what follows is clear: the margin of the best logit is more than `clear`
+    in all the models, and, unless that is 0, more than twice what the arithmetic of `plain` changes."""
+    routers, ids = [Routers(m) for m in models], torch.tensor([], dtype=torch.long)
+    for position in range(n):
+        for attempt in range(1000):
+            token = torch.randint(3, 128, (1,), generator=generator) if position or attempt else torch.tensor([1])
+            longer, good = torch.cat((ids, token)), True
+            for m, r in zip(models, routers):
+                last = logits(m, longer)[-1]
+                top = last.topk(2).values
+                margin = (top[0] - top[1]).item()
+                good = good and r.least() > ROUTED and margin > clear
+            if good and clear:
+                good = margin > 2 * (logits(plain, longer)[-1] - last).abs().max().item()
+            if good:
+                break
+        else:
+            raise SystemExit("no token is clear")
+        ids = longer
+    return ids
 
 
-def golden(model, name):
-    """Tensors and metadata of golden.safetensors; the sequences are the first
-    random ones whose greedy continuations have no near tie."""
-    attempt = next(k for k in range(500) if min(
-        greedy(model, ids, GREEDY)[1] for ids in sequences(name, k)[:BF16_LENGTHS]) > 0.03)
-    out, low, plain = {}, rounded(model), load(os.path.join(HERE, name), torch.bfloat16)
-    gaps = []
-    for i, ids in enumerate(sequences(name, attempt)):
-        out[f"tokens.{i}"] = ids.int()
-        out[f"logits.{i}"] = logits(model, ids)
-        if i < BF16_LENGTHS:
+def golden(model, name, given=None):
+    """Tensors and metadata of golden.safetensors; `given`: sequences, else such as have no near ties."""
+    full, low, plain = MODELS[name]["full"], rounded(model), load(os.path.join(HERE, name), torch.bfloat16)
+    generator, out, gaps = torch.Generator().manual_seed(80 + seed(name)), {}, []
+    for i, n in enumerate(FULL if full else SHORT):
+        of_bf16 = n <= BF16_LONGEST
+        while True:
+            ids = given[i] if given else sequence([copy.deepcopy(model), copy.deepcopy(low)], plain, n,
+                                                  CLEAR if of_bf16 else 0.0, generator)
+            toks, gap = greedy(model, ids, GREEDY) if full and of_bf16 else (None, 1.0)
+            if given or gap > GREEDY_GAP:
+                break
+        out[f"tokens.{i}"], out[f"logits.{i}"] = ids.int(), logits(model, ids)
+        if of_bf16:
             out[f"logits_bf16_weights.{i}"] = logits(low, ids)
-            out[f"logits_bf16.{i}"] = logits(plain, ids)
-            toks, gap = greedy(model, ids, GREEDY)
-            out[f"greedy.{i}"] = toks.int()
+        if toks is not None:
+            out[f"logits_bf16.{i}"], out[f"greedy.{i}"] = logits(plain, ids), toks.int()
             gaps.append(gap)
-    meta = {"sequences": str(len(LENGTHS)), "bf16_sequences": str(BF16_LENGTHS),
-            "greedy_min_gap": " ".join(f"{g:.5f}" for g in gaps)}
+    meta = {"sequences": str(len(FULL if full else SHORT)), "greedy_min_gap": " ".join(f"{g:.5f}" for g in gaps)}
     return out, meta
 
 
-def load(folder, dtype=torch.float32):
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager").eval()
+# ------------------------------------------------------ what must show in the logits
+def least_effect(model, ids):
+    """The tensor with the least effect on the logits when it is changed, and that effect. (A bias of keys that are not
+    turned moves all scores of a row alike: it has none.)"""
+    want, least = logits(model, ids), (float("inf"), "")
+    for n, p in model.named_parameters():
+        if n.endswith("k_proj.bias"):
+            continue
+        kept = p.data.clone()
+        p.data = kept * 0.8 + 0.05
+        least = min(least, ((logits(model, ids) - want).abs().max().item(), n))
+        p.data = kept
+    return least
+
+
+def effects(model, name, ids):
+    """For each change of the configuration, how much it moves the logits."""
+    config_class, model_class = classes(name)
+    for change in MODELS[name]["matters"]:
+        other = model_class(config_class(**{**MODELS[name]["config"], **change}, attn_implementation="eager")).eval()
+        other.load_state_dict(model.state_dict())
+        yield ", ".join(change), (logits(other, ids) - logits(model, ids)).abs().max().item()
 
 
 def make(name):
-    folder = os.path.join(HERE, name)
+    folder, row = os.path.join(HERE, name), MODELS[name]
     shutil.rmtree(folder, ignore_errors=True)
     model = build(name)
-    write(model, name, folder, **({"max_shard_size": "200KB"} if name in SHARDED else {}))
-    if name in BF16_CHECKPOINT:
+    write(model, name, folder)
+    if row["bf16"]:
         write(copy.deepcopy(model).bfloat16(), name, os.path.join(folder, "bf16"))
     out, meta = golden(model, name)
     save_file({k: v.contiguous() for k, v in out.items()}, os.path.join(folder, "golden.safetensors"), metadata=meta)
+    size = 0
     for d, _, files in os.walk(folder):
         for f in files:
             os.chmod(os.path.join(d, f), 0o644)
+            size += os.path.getsize(os.path.join(d, f))
     # what is on disk must reproduce what is in the golden file
-    again = load(folder)
-    last = len(LENGTHS) - 1
-    d = (logits(again, out[f"tokens.{last}"].long()) - out[f"logits.{last}"]).abs().max().item()
+    last = len(FULL if row["full"] else SHORT) - 1
+    ids, want = out[f"tokens.{last}"].long(), out[f"logits.{last}"]
+    d = (logits(load(folder), ids) - want).abs().max().item()
     assert d < 1e-5, (name, d)
-    if name in BF16_CHECKPOINT:
+    if row["bf16"]:
         b = load(os.path.join(folder, "bf16"))
         assert (logits(b, out["tokens.2"].long()) - out["logits_bf16_weights.2"]).abs().max() < 1e-5
-    line = f"{name}: {sum(p.numel() for p in model.parameters()):,} parameters, logits std {out[f'logits.{last}'].std():.2f}, " \
-           f"max {out[f'logits.{last}'].abs().max():.2f}, reload difference {d:.1e}, greedy gaps {meta['greedy_min_gap']}"
-    if MODELS[name]["rope_parameters"]["rope_type"] == "llama3":
-        c = AutoConfig.from_pretrained(folder)
-        c.rope_parameters = dict(rope_type="default", rope_theta=500000.0)
-        c._attn_implementation = "eager"
-        flat = LlamaForCausalLM(c).eval()
-        flat.load_state_dict(again.state_dict())
-        e = (logits(flat, out[f"tokens.{last}"].long()) - out[f"logits.{last}"]).abs().max(-1).values
-        assert e[8:].min() > 0.02, e
-        line += f"; without rope scaling the logits differ by {e[8:].min():.2f} to {e.max():.2f}"
-    print(line)
+    effect, tensor = least_effect(model, ids)
+    assert effect > 3e-3, (tensor, effect)
+    line = f"{name}: {size / 1e3:.0f} kB, logits std {want.std():.2f}, max {want.abs().max():.2f}, " \
+           f"reload difference {d:.1e}, greedy gaps {meta['greedy_min_gap']}, least effect {effect:.3f} by {tensor}"
+    for change, effect in effects(model, name, ids):
+        assert effect > 2e-2, (change, effect)
+        line += f"; {change} matters by {effect:.2f}"
+    print(line, flush=True)
 
 
 def check():
     for name in MODELS:
         folder = os.path.join(HERE, name)
         want, model = load_file(os.path.join(folder, "golden.safetensors")), load(folder)
-        got, _ = golden(model, name)
+        got, _ = golden(model, name, [want[f"tokens.{i}"].long() for i in range(4) if f"tokens.{i}" in want])
         for kind in ("logits", "logits_bf16_weights", "logits_bf16"):
-            d = max((got[k].float() - want[k].float()).abs().max().item() for k in want if k.rsplit(".", 1)[0] == kind)
-            print(f"{name:9s} {kind:20s} max difference {d:.1e}")
+            d = [(got[k].float() - want[k].float()).abs().max().item() for k in want if k.rsplit(".", 1)[0] == kind]
+            if d:
+                print(f"{name:13s} {kind:20s} max difference {max(d):.1e}")
 
 
 # ------------------------------------------------------- goldens of models/tiny

@@ -6,15 +6,34 @@ use std::path::{Path, PathBuf};
 use trefoil_ir::bind::bind;
 use trefoil_tests::{goldens, oracle};
 
-/// Parameters in all.
+/// Parameters in all; where the output layer is the table of embeddings, this one a second time, as it is loaded.
 const PARAMETERS: &[(&str, f64)] = &[
+    ("bloom-176b", 176.25e9 + 250_880.0 * 14_336.0),
+    ("command-r-35b", 34.98e9 + 256_000.0 * 8192.0),
     ("deepseek-67b", 67.4e9),
+    ("falcon-40b", 41.3e9 + 65_024.0 * 8192.0),
+    ("gemma-2-9b", 9.24e9 + 256_000.0 * 3584.0),
+    ("gemma-3-4b", 3.88e9 + 262_208.0 * 2560.0),
+    ("gpt-j-6b", 6.05e9),
+    ("gpt-oss-120b", 116.83e9),
+    ("gpt-oss-20b", 20.91e9),
+    ("gpt2", 124.44e6 + 50_257.0 * 768.0),
     ("llama-2-70b", 68.98e9),
     ("llama-3-70b", 70.55e9),
     ("llama-3-8b", 8.03e9),
     ("llama-3.1-405b", 405.85e9),
+    ("mistral-7b", 7.24e9),
     ("mixtral-8x7b", 46.7e9),
+    ("olmo-2-7b", 7.30e9),
+    ("opt-30b", 29.97e9 + 50_272.0 * 7168.0),
+    ("phi-2", 2.78e9),
+    ("phi-3-mini-4k", 3.82e9),
+    ("pythia-12b", 11.85e9),
     ("qwen2-72b", 72.7e9),
+    ("qwen3-235b-a22b", 235.1e9),
+    ("qwen3-30b-a3b", 30.53e9),
+    ("qwen3-8b", 8.19e9),
+    ("smollm3-3b", 3.075e9 + 128_256.0 * 2048.0),
     ("tinyllama-1.1b", 1.1e9),
 ];
 

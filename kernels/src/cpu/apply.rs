@@ -101,7 +101,7 @@ fn with_function<V: Vector>(by: Function, rows: &impl WithMap) {
         Function::Tanh => rows.with::<V, _>(Tanh),
         Function::Swish(slope) => rows.with::<V, _>(Swish(slope)),
         Function::Scale(factor) => rows.with::<V, _>(Scale(factor)),
-        Function::SoftCap(cap) if cap == 0.0 => rows.with::<V, _>(Identity),
+        Function::SoftCap(0.0) => rows.with::<V, _>(Identity),
         Function::SoftCap(cap) => rows.with::<V, _>(SoftCap(cap)),
         Function::Clamp(limit) => rows.with::<V, _>(Clamp(bound(limit))),
     }

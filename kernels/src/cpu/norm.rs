@@ -56,7 +56,7 @@ fn check_group(what: &str, vector: Option<&[f32]>, group: usize, columns: usize)
 
 /// The elements of a vector for the stretch that begins at column `first`; all vectors are as long as a stretch or a row.
 #[inline(always)]
-fn stretch<'a>(vector: Option<&'a [f32]>, first: usize, group: usize) -> Option<&'a [f32]> {
+fn stretch(vector: Option<&[f32]>, first: usize, group: usize) -> Option<&[f32]> {
     vector.map(|vector| if vector.len() == group { vector } else { &vector[first..first + group] })
 }
 

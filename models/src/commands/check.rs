@@ -1,4 +1,9 @@
 //! `trefoil check`: all mistakes of a graph at once, and what it comes to at a configuration.
+//!
+//! | code | mistake |
+//! |---|---|
+//! | T0611 | a key of the configuration changes the mathematics, and the graph does not read it |
+//! | T0612 | two values of the configuration contradict each other |
 
 use std::path::Path;
 
@@ -6,7 +11,9 @@ use anyhow::Context;
 use serde_json::Value;
 use trefoil::registry::plans_of;
 use trefoil_ir::bind::Bound;
+use trefoil_ir::diag::{Diagnostic, Place};
 use trefoil_ir::graph::Graph;
+use trefoil_runtime::checkpoint::keys::{self, Unread, UnreadKey};
 
 use crate::args::CheckArgs;
 use crate::exit::{Exit, OrExit, Outcome};
@@ -39,13 +46,39 @@ fn compile_plans(source: &Source) -> anyhow::Result<()> {
 
 fn check_config(source: &Source, graph: &Graph, path: &Path) -> anyhow::Result<()> {
     let config = study::read_config(path)?;
-    let bound = study::bind_config(source, graph, &config, path)?;
+    let unread = keys::unread(&config, &graph.config_keys());
+    let bound = bind(source, graph, &config, path, &unread)?;
     let served = config["architectures"].as_array().into_iter().flatten().filter_map(Value::as_str);
     for architecture in served.filter(|name| !graph.serves.iter().any(|served| served == name)) {
         println!("note: the config names {architecture}, which this graph does not list under `serves`");
     }
+    if !unread.unknown.is_empty() {
+        println!(
+            "note: nothing reads these keys of the config, and no table knows them: {}",
+            unread.unknown.join(", ")
+        );
+    }
     print_sizes(graph, &bound);
     Ok(())
+}
+
+/// The sizes; refused with all that the configuration has against the graph and itself.
+fn bind(source: &Source, graph: &Graph, config: &Value, path: &Path, unread: &Unread) -> anyhow::Result<Bound> {
+    let bound = trefoil_ir::bind::bind(graph, &|key: &str| study::lookup(config, key));
+    let mut faults = bound.as_ref().err().cloned().unwrap_or_default();
+    faults.extend(
+        keys::contradictions(config)
+            .iter()
+            .map(|fault| Diagnostic::new("T0612", Place::default(), fault.to_string()).help("correct the config")),
+    );
+    faults.extend(
+        unread
+            .faults
+            .iter()
+            .map(|fault| Diagnostic::new("T0611", Place::default(), fault.to_string()).help(UnreadKey::REMEDY)),
+    );
+    let refused = || source.draw(&faults).context(format!("{} does not go with this graph", path.display()));
+    bound.ok().filter(|_| faults.is_empty()).ok_or_else(refused)
 }
 
 fn print_sizes(graph: &Graph, bound: &Bound) {

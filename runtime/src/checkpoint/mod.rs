@@ -8,6 +8,8 @@
 mod config;
 mod error;
 mod generation;
+pub mod keys;
+mod neutral;
 mod tokenizer_config;
 
 use std::path::{Path, PathBuf};
@@ -21,7 +23,7 @@ pub use generation::GenerationConfig;
 pub use tokenizer_config::{SpecialTokens, TokenizerConfig};
 
 use crate::request::TokenId;
-use crate::text::{ChatTemplate, Tokenizer};
+use crate::text::{ChatTemplate, TemplateError, Tokenizer};
 
 /// What the small files of a checkpoint say.
 #[derive(Debug)]
@@ -93,17 +95,33 @@ fn open_tokenizer(dir: &Path, config: &TokenizerConfig) -> Result<Tokenizer, Che
     Ok(tokenizer.with_bos_rule(config.special.bos.as_deref(), config.add_bos_token))
 }
 
-/// `chat_template.jinja` takes precedence over the key in `tokenizer_config.json`, as in transformers.
+/// The default template, with the one for conversations with tools where there is one. As in transformers, files take
+/// precedence over the key in `tokenizer_config.json`.
 fn open_template(dir: &Path, config: &TokenizerConfig) -> Result<Option<ChatTemplate>, CheckpointError> {
-    let path = dir.join("chat_template.jinja");
-    let (path, source) = match (read(&path)?, &config.chat_template) {
-        (Some(bytes), _) => (path.clone(), utf8(&path, bytes)?),
-        (None, Some(source)) => (dir.join(tokenizer_config::FILE), source.clone()),
-        (None, None) => return Ok(None),
+    let default = dir.join("chat_template.jinja");
+    let tool_use = dir.join("additional_chat_templates").join("tool_use.jinja");
+    let key = dir.join(tokenizer_config::FILE);
+    let (default, tool_use) = match (read_template(default, config)?, read_template(tool_use, config)?) {
+        (None, None) => {
+            let parse = |source: &Option<String>| source.as_ref().map(|source| parse_template(&key, source, config));
+            (parse(&config.chat_template).transpose()?, parse(&config.tool_use_template).transpose()?)
+        }
+        files => files,
     };
-    ChatTemplate::new(&source, &config.special)
-        .map(Some)
-        .map_err(|error| CheckpointError::Invalid { path, what: error.to_string() })
+    Ok(match (default, tool_use) {
+        (Some(default), Some(tool_use)) => Some(default.with_tool_use(tool_use)),
+        (default, tool_use) => default.or(tool_use),
+    })
+}
+
+fn read_template(path: PathBuf, config: &TokenizerConfig) -> Result<Option<ChatTemplate>, CheckpointError> {
+    let Some(bytes) = read(&path)? else { return Ok(None) };
+    parse_template(&path, &utf8(&path, bytes)?, config).map(Some)
+}
+
+fn parse_template(path: &Path, source: &str, config: &TokenizerConfig) -> Result<ChatTemplate, CheckpointError> {
+    let invalid = |error: TemplateError| CheckpointError::Invalid { path: path.to_owned(), what: error.to_string() };
+    ChatTemplate::new(source, &config.special).map_err(invalid)
 }
 
 /// The bytes of a file, `None` if there is no such file.

@@ -66,6 +66,27 @@ fn of_several_templates_the_default_is_taken() {
 }
 
 #[test]
+fn conversations_with_tools_have_their_own_template() {
+    let list = r#"{"chat_template": [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]}"#;
+    let dir = checkpoint(&[("tokenizer_config.json", list)]);
+    let rendered = |dir: &TempDir| {
+        let template = Checkpoint::open(dir.path()).unwrap().template.unwrap();
+        [serde_json::json!({}), serde_json::json!({"tools": []}), serde_json::json!({"tools": null})].map(|extra| {
+            template
+                .render(&[serde_json::json!({"role": "user", "content": ""})], true, extra.as_object().unwrap())
+                .unwrap()
+        })
+    };
+    assert_eq!(rendered(&dir), ["d", "t", "d"]);
+    fs::create_dir(dir.path().join("additional_chat_templates")).unwrap();
+    fs::write(dir.path().join("additional_chat_templates/tool_use.jinja"), "file t").unwrap();
+    fs::write(dir.path().join("chat_template.jinja"), "file d").unwrap();
+    assert_eq!(rendered(&dir), ["file d", "file t", "file d"]);
+    fs::remove_file(dir.path().join("additional_chat_templates/tool_use.jinja")).unwrap();
+    assert_eq!(rendered(&dir), ["file d", "file d", "file d"]);
+}
+
+#[test]
 fn the_first_token_follows_tokenizer_config() {
     let encode = |text: &str| open(&[("tokenizer_config.json", text)]).unwrap().tokenizer.encode("ab", true).unwrap();
     assert_eq!(encode(r#"{"bos_token": "<s>"}"#), [0, 1]);

@@ -20,6 +20,12 @@ pub struct SpecialTokens {
     pub unk: Option<String>,
     /// Padding.
     pub pad: Option<String>,
+    /// Between two texts.
+    pub sep: Option<String>,
+    /// Stands for a whole text.
+    pub cls: Option<String>,
+    /// Stands for a word to be guessed.
+    pub mask: Option<String>,
 }
 
 /// What we read of `tokenizer_config.json`.
@@ -31,6 +37,8 @@ pub struct TokenizerConfig {
     pub add_bos_token: Option<bool>,
     /// The source of the chat template, the one named `default` where there are several.
     pub chat_template: Option<String>,
+    /// The source of the template named `tool_use`, for conversations with tools.
+    pub tool_use_template: Option<String>,
 }
 
 impl TokenizerConfig {
@@ -48,15 +56,20 @@ impl TokenizerConfig {
 
     fn parse(path: &Path, root: &Value) -> Result<Self, CheckpointError> {
         let token = |key| token(path, root, key);
+        let listed = root.get("chat_template").and_then(Value::as_array);
         Ok(Self {
             special: SpecialTokens {
                 bos: token("bos_token")?,
                 eos: token("eos_token")?,
                 unk: token("unk_token")?,
                 pad: token("pad_token")?,
+                sep: token("sep_token")?,
+                cls: token("cls_token")?,
+                mask: token("mask_token")?,
             },
             add_bos_token: flag(path, root, "add_bos_token")?,
             chat_template: template(path, root)?,
+            tool_use_template: listed.and_then(|list| template_named(list, "tool_use")).map(str::to_owned),
         })
     }
 }
@@ -94,10 +107,13 @@ fn template(path: &Path, root: &Value) -> Result<Option<String>, CheckpointError
 }
 
 fn default_template(list: &[Value]) -> Option<&str> {
-    let named = |entry: &&Value| entry.get("name").and_then(Value::as_str) == Some("default");
-    let entry = list.iter().find(named).or(match list {
-        [single] => Some(single),
+    template_named(list, "default").or(match list {
+        [single] => single.get("template")?.as_str(),
         _ => None,
-    });
-    entry?.get("template")?.as_str()
+    })
+}
+
+fn template_named<'a>(list: &'a [Value], name: &str) -> Option<&'a str> {
+    let entry = list.iter().find(|entry| entry.get("name").and_then(Value::as_str) == Some(name))?;
+    entry.get("template")?.as_str()
 }

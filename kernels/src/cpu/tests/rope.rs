@@ -15,7 +15,7 @@ fn rotate(x: &[f32], positions: &[u32], table: &RopeTable, head: usize, columns:
 fn check(x: &[f32], position: u32, frequencies: &[f32], (pairs, attention): (Pairs, f64), head: usize, found: &[f32]) {
     let half = frequencies.len();
     for (x, found) in x.chunks_exact(head).zip(found.chunks_exact(head)) {
-        for i in 0..head {
+        for (i, found) in found.iter().enumerate() {
             let value = |index: usize| f64::from(x[index]);
             let (expected, size) = if i < 2 * half {
                 let (frequency, is_first, other) = match pairs {
@@ -29,7 +29,7 @@ fn check(x: &[f32], position: u32, frequencies: &[f32], (pairs, attention): (Pai
             } else {
                 (value(i), 0.0)
             };
-            assert_close(&format!("position {position}, element {i} of {head}"), found[i], expected, size * 2e-7);
+            assert_close(&format!("position {position}, element {i} of {head}"), *found, expected, size * 2e-7);
         }
     }
 }
@@ -162,7 +162,7 @@ fn yarn_scaling_is_that_of_transformers() {
         (&gpt_oss, 5, 0.155_322_983_866_109_54),
         (&gpt_oss, 10, 0.019_334_999_844_431_877),
         (&gpt_oss, 15, 0.001_052_602_194_249_63),
-        (&gpt_oss, 20, 1.818_833_698_053_182_9e-5),
+        (&gpt_oss, 20, 1.818_833_698_053_183e-5),
         (&step, 0, 1.0),
         (&step, 5, 0.000_395_284_732_803_702_35),
     ];

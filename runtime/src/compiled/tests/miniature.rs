@@ -26,7 +26,7 @@ pub(super) const THETA: f64 = 10000.0;
 const KV: usize = KV_HEADS * HEAD;
 
 pub(super) static MINIATURE: CompiledModel<CpuDevice> =
-    CompiledModel { name: "miniature", ranks: 1, serves: &["Miniature"], bind, plans: &PLANS };
+    CompiledModel { name: "miniature", ranks: 1, serves: &["Miniature"], config_keys: &[], bind, plans: &PLANS };
 
 const ANY: Suits = Suits { min_tokens: 0, min_decode: 0, max_tokens: None, max_decode: None };
 const COMPUTE: StreamSpec = StreamSpec { name: "compute", group: StreamGroup::Compute, share: 1.0 };

@@ -294,8 +294,14 @@ fn options_that_nothing_could_run_under_are_refused() {
 
 #[test]
 fn a_model_for_several_ranks_is_refused() {
-    let divided =
-        CompiledModel { name: "miniature_tp2", ranks: 2, serves: &[], bind: MINIATURE.bind, plans: MINIATURE.plans };
+    let divided = CompiledModel {
+        name: "miniature_tp2",
+        ranks: 2,
+        serves: &[],
+        config_keys: &[],
+        bind: MINIATURE.bind,
+        plans: MINIATURE.plans,
+    };
     let weights = weights(&reference::tensors(), true);
     let error = CompiledExecutor::new(&divided, bound(), weights, &options("sequential"), None).err().unwrap();
     let text = "`miniature_tp2` is divided among 2 ranks, and this device is one rank: take the model without ranks";

@@ -6,11 +6,13 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+use super::values;
+
 /// The keyword arguments of `json.dumps` that templates use.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Style {
-    /// Spaces per level, on lines of their own; `None` writes one line.
-    pub(super) indent: Option<usize>,
+    /// What a level is indented by, on lines of their own; `None` writes one line.
+    pub(super) indent: Option<String>,
     /// Writes characters beyond ASCII as `\uXXXX`.
     pub(super) ensure_ascii: bool,
     /// Orders objects by key.
@@ -34,6 +36,9 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn value(&mut self, value: &Value, level: usize) {
         match value {
+            Value::Number(number) if number.is_f64() => {
+                self.out.push_str(&number.as_f64().map_or_else(|| number.to_string(), values::number));
+            }
             Value::Null | Value::Bool(_) | Value::Number(_) => self.out.push_str(&value.to_string()),
             Value::String(text) => self.string(text),
             Value::Array(items) => {
@@ -77,9 +82,9 @@ impl Writer<'_> {
     }
 
     fn new_line(&mut self, level: usize) {
-        if let Some(indent) = self.style.indent {
+        if let Some(indent) = &self.style.indent {
             self.out.push('\n');
-            self.out.extend(std::iter::repeat_n(' ', indent * level));
+            self.out.push_str(&indent.repeat(level));
         }
     }
 

@@ -9,15 +9,21 @@
 
 mod clock;
 mod json;
+mod messages;
+mod methods;
+mod python;
+mod source;
+mod values;
 
 use std::io;
 use std::time::SystemTime;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Serde, Value as Jinja};
+use minijinja::value::{Kwargs, Rest, Serde, Value as Jinja};
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
+use self::messages::{Form, Forms};
 use crate::checkpoint::SpecialTokens;
 
 /// Steps of one rendering, far above what a template of thousands of messages takes.
@@ -50,26 +56,42 @@ pub enum TemplateError {
 pub struct ChatTemplate {
     environment: Environment<'static>,
     special: Map<String, Value>,
-    wants_parts: bool,
+    forms: Forms,
+    tool_use: Option<Box<ChatTemplate>>,
 }
 
 impl ChatTemplate {
-    /// Parses a template and tries it on one message, which tells whether it wants content as text or as parts.
+    /// Parses a template and tries it on a few messages, which tells whether it reads content as text or as parts.
     ///
     /// # Errors
     /// [`TemplateError::Syntax`].
     pub fn new(source: &str, special: &SpecialTokens) -> Result<Self, TemplateError> {
         let mut environment = environment();
         environment
-            .add_template_owned(NAME, without_generation_blocks(source))
+            .add_template_owned(NAME, source::rewritten(source))
             .map_err(|error| TemplateError::Syntax(describe(&error)))?;
-        let mut template = Self { environment, special: special_tokens(special), wants_parts: false };
-        template.wants_parts = template.detect_parts();
-        Ok(template)
+        let template = Self { environment, special: special_tokens(special), forms: Forms::default(), tool_use: None };
+        let forms = Forms::detect(|messages| template.render_raw(messages, true, &Map::new()).ok());
+        Ok(Self { forms, ..template })
+    }
+
+    /// Takes another template for conversations with tools.
+    #[must_use]
+    pub fn with_tool_use(self, template: Self) -> Self {
+        Self { tool_use: Some(Box::new(template)), ..self }
+    }
+
+    /// The template for these variables: the one for tools where there are tools, if only an empty list of them.
+    fn chosen(&self, extra: &Map<String, Value>) -> &Self {
+        let has_tools = extra.get("tools").is_some_and(|tools| !tools.is_null());
+        self.tool_use.as_deref().filter(|_| has_tools).unwrap_or(self)
     }
 
     /// The prompt text for `messages`, each an object with `role` and `content`. `extra` are further variables
     /// (`chat_template_kwargs`); they override `tools` and `documents`, which are null otherwise.
+    ///
+    /// As in transformers, a message's keys of null are left out, and its reasoning is there under the names
+    /// `reasoning_content` and `thinking`, whichever of `reasoning_content`, `thinking` and `reasoning` it came as.
     ///
     /// # Errors
     /// The template refuses the messages, fails, or exceeds its bounds.
@@ -79,8 +101,9 @@ impl ChatTemplate {
         add_generation_prompt: bool,
         extra: &Map<String, Value>,
     ) -> Result<String, TemplateError> {
-        let messages: Vec<Value> = messages.iter().map(|message| self.in_wanted_form(message)).collect();
-        self.render_raw(&messages, add_generation_prompt, extra)
+        let chosen = self.chosen(extra);
+        let messages: Vec<Value> = messages.iter().map(|message| messages::prepared(message, &chosen.forms)).collect();
+        chosen.render_raw(&messages, add_generation_prompt, extra)
     }
 
     /// As [`Self::render`], but the text ends inside the last message, so that the model continues it.
@@ -93,22 +116,22 @@ impl ChatTemplate {
     pub fn render_continued(&self, messages: &[Value], extra: &Map<String, Value>) -> Result<String, TemplateError> {
         const MARK: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
         let mut messages = messages.to_vec();
-        let last = messages.last_mut().and_then(|message| last_text(message.get_mut("content")?));
+        let last = messages.last_mut().and_then(|message| messages::last_text(message.get_mut("content")?));
         match last {
             Some(text) => text.push_str(MARK),
             None => return Err(TemplateError::Render("the last message has no content to continue".into())),
         }
         let text = self.render(&messages, false, extra)?;
-        match (text.rsplit_once(MARK), text.rsplit_once(MARK.trim_end())) {
-            (Some((start, _)), _) => Ok(start.to_owned()),
-            (None, Some((start, _))) => Ok(start.trim_end().to_owned()),
-            (None, None) => Err(TemplateError::Render("the last message does not show in the text".into())),
-        }
+        let Some((start, rest)) = text.rsplit_once(MARK.trim_end()) else {
+            return Err(TemplateError::Render("the last message does not show in the text".into()));
+        };
+        // Without the blank at the mark's end, the template trims content.
+        Ok(if rest.starts_with(' ') { start } else { start.trim_end() }.to_owned())
     }
 
     /// Whether this template loops over content parts. Most want plain text.
     pub fn wants_parts(&self) -> bool {
-        self.wants_parts
+        self.forms.of("user") == Form::Parts
     }
 
     fn render_raw(
@@ -129,47 +152,6 @@ impl ChatTemplate {
         template.render_captured_to(Jinja::from(Serde(&context)), &mut output).map_err(|error| render_error(&error))?;
         String::from_utf8(output.bytes).map_err(|error| TemplateError::Render(error.to_string()))
     }
-
-    fn in_wanted_form(&self, message: &Value) -> Value {
-        let mut message = message.clone();
-        if let Some(content) = message.get_mut("content") {
-            match (&*content, self.wants_parts) {
-                (Value::Array(parts), false) => *content = joined(parts).into(),
-                (Value::String(text), true) => *content = json!([{"type": "text", "text": text}]),
-                _ => {}
-            }
-        }
-        message
-    }
-
-    /// A template wants parts if a text gets lost in it and the same text as a part does not.
-    fn detect_parts(&self) -> bool {
-        const PROBE: &str = "a probe of this template";
-        let shows = |content: Value| {
-            let message = json!({"role": "user", "content": content});
-            let rendered = self.render_raw(&[message], true, &Map::new());
-            rendered.is_ok_and(|text| text.contains(PROBE))
-        };
-        !shows(PROBE.into()) && shows(json!([{"type": "text", "text": PROBE}]))
-    }
-}
-
-/// The text of a message's content, or of its last part.
-fn last_text(content: &mut Value) -> Option<&mut String> {
-    match content {
-        Value::String(text) => Some(text),
-        Value::Array(parts) => match parts.last_mut()?.get_mut("text")? {
-            Value::String(text) => Some(text),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-/// The texts of content parts, a line each as in vLLM.
-fn joined(parts: &[Value]) -> String {
-    let texts: Vec<&str> = parts.iter().filter_map(|part| part.get("text")?.as_str()).collect();
-    texts.join("\n")
 }
 
 fn special_tokens(special: &SpecialTokens) -> Map<String, Value> {
@@ -177,7 +159,10 @@ fn special_tokens(special: &SpecialTokens) -> Map<String, Value> {
         ("bos_token", &special.bos),
         ("eos_token", &special.eos),
         ("unk_token", &special.unk),
+        ("sep_token", &special.sep),
         ("pad_token", &special.pad),
+        ("cls_token", &special.cls),
+        ("mask_token", &special.mask),
     ];
     let named = pairs.into_iter().filter_map(|(name, token)| Some((name.to_owned(), token.clone()?.into())));
     named.collect()
@@ -190,7 +175,7 @@ fn environment() -> Environment<'static> {
     }
     environment.set_undefined_behavior(UndefinedBehavior::Lenient);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    python::install(&mut environment);
     environment.add_filter("tojson", tojson);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
@@ -198,26 +183,38 @@ fn environment() -> Environment<'static> {
 }
 
 /// `tojson(ensure_ascii=False, indent=None, separators=None, sort_keys=False)`, as transformers defines it.
-fn tojson(value: Jinja, ensure_ascii: Option<Jinja>, kwargs: Kwargs) -> Result<String, Error> {
-    let named: Option<bool> = kwargs.get("ensure_ascii")?;
+fn tojson(value: Jinja, args: Rest<Jinja>, kwargs: Kwargs) -> Result<String, Error> {
+    let argument = |place: usize, name: &str| {
+        let value = args.get(place).cloned().map_or_else(|| kwargs.get(name), |value| Ok(Some(value)))?;
+        Ok::<_, Error>(value.filter(|value: &Jinja| !value.is_none()))
+    };
     let style = json::Style {
-        indent: kwargs.get("indent")?,
-        ensure_ascii: ensure_ascii.map_or(named.unwrap_or(false), |flag| flag.is_true()),
-        sort_keys: kwargs.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
-        separators: separators(&kwargs)?,
+        ensure_ascii: argument(0, "ensure_ascii")?.is_some_and(|flag| flag.is_true()),
+        indent: argument(1, "indent")?.map(indent).transpose()?,
+        separators: argument(2, "separators")?.map(separators).transpose()?,
+        sort_keys: argument(3, "sort_keys")?.is_some_and(|flag| flag.is_true()),
     };
     kwargs.assert_all_used()?;
+    if value.is_undefined() {
+        return Err(Error::new(ErrorKind::BadSerialization, "what is undefined has no JSON"));
+    }
     let value =
         serde_json::to_value(&value).map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))?;
     Ok(json::dumps(&value, &style))
 }
 
-fn separators(kwargs: &Kwargs) -> Result<Option<(String, String)>, Error> {
-    let Some(list) = kwargs.get::<Option<Vec<String>>>("separators")? else {
-        return Ok(None);
-    };
+/// A number of spaces, or the text itself.
+fn indent(value: Jinja) -> Result<String, Error> {
+    match value.as_str() {
+        Some(text) => Ok(text.to_owned()),
+        None => Ok(" ".repeat(usize::try_from(value)?.min(OUTPUT_CAP_BYTES))),
+    }
+}
+
+fn separators(value: Jinja) -> Result<(String, String), Error> {
+    let list: Vec<String> = value.try_iter()?.map(|item| item.to_string()).collect();
     match <[String; 2]>::try_from(list) {
-        Ok([item, key]) => Ok(Some((item, key))),
+        Ok([item, key]) => Ok((item, key)),
         Err(_) => Err(Error::new(ErrorKind::InvalidOperation, "`separators` takes two strings")),
     }
 }
@@ -233,29 +230,6 @@ fn raise_exception(message: String) -> Result<String, Error> {
 
 fn strftime_now(format: String) -> String {
     clock::strftime(&format, SystemTime::now())
-}
-
-/// `{% generation %}` becomes a block that is always taken: minijinja knows no custom tags.
-fn without_generation_blocks(source: &str) -> String {
-    let mut result = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some((before, tail)) = rest.split_once("{%") {
-        result.push_str(before);
-        result.push_str("{%");
-        let (tag, after) = tail.split_once("%}").unwrap_or((tail, ""));
-        let word = tag.trim_matches(['-', '+']).trim();
-        match word {
-            "generation" => result.push_str(&tag.replace(word, "if true")),
-            "endgeneration" => result.push_str(&tag.replace(word, "endif")),
-            _ => result.push_str(tag),
-        }
-        if tail.len() > tag.len() {
-            result.push_str("%}");
-        }
-        rest = after;
-    }
-    result.push_str(rest);
-    result
 }
 
 fn render_error(error: &Error) -> TemplateError {

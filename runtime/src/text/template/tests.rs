@@ -1,9 +1,11 @@
 //! The Jinja dialect of checkpoints. Expected texts of whole templates are those of transformers.
 
+use serde_json::json;
+
 use super::*;
 
 fn special() -> SpecialTokens {
-    SpecialTokens { bos: Some("<s>".into()), eos: Some("</s>".into()), unk: None, pad: None }
+    SpecialTokens { bos: Some("<s>".into()), eos: Some("</s>".into()), ..SpecialTokens::default() }
 }
 
 fn template(source: &str) -> ChatTemplate {
