@@ -95,10 +95,15 @@ impl Tensors {
         self.0.get(name).unwrap_or_else(|| panic!("no tensor {name}"))
     }
 
-    /// The tensors with their names as `rename` has them and their elements as `change` does.
-    #[must_use]
-    pub fn changed(&self, change: impl Fn(&str, &[f64]) -> (String, Vec<f64>)) -> Self {
-        Self(self.0.iter().map(|(name, elements)| change(name, elements)).collect())
+    /// All tensors by name.
+    pub fn iter(&self) -> impl Iterator<Item = (String, Vec<f64>)> + '_ {
+        self.0.iter().map(|(name, elements)| (name.clone(), elements.clone()))
+    }
+}
+
+impl FromIterator<(String, Vec<f64>)> for Tensors {
+    fn from_iter<I: IntoIterator<Item = (String, Vec<f64>)>>(tensors: I) -> Self {
+        Self(tensors.into_iter().collect())
     }
 }
 
