@@ -17,6 +17,8 @@ mod rotary;
 mod tensors;
 mod weights;
 
+use std::cell::Cell;
+
 use serde_json::Value;
 use trefoil_ir::bind::{Bound, bind};
 use trefoil_ir::dim::Dim;
@@ -37,6 +39,8 @@ pub struct Oracle<'a> {
     tensors: &'a Tensors,
     /// What stands before the name of every tensor.
     prefix: String,
+    /// Of all routers since the logits were last asked for.
+    closest_choice: Cell<f64>,
 }
 
 impl<'a> Oracle<'a> {
@@ -47,7 +51,14 @@ impl<'a> Oracle<'a> {
     pub fn new(graph: &'a Graph, config: &Value, tensors: &'a Tensors) -> Self {
         let sizes = sizes(graph, config);
         let prefix = tensors.prefix(graph, &sizes);
-        Self { graph, sizes, tied: config["tie_word_embeddings"] == Value::Bool(true), tensors, prefix }
+        let tied = config["tie_word_embeddings"] == Value::Bool(true);
+        Self { graph, sizes, tied, tensors, prefix, closest_choice: Cell::new(f64::INFINITY) }
+    }
+
+    /// Whether arithmetic in 32 bits could send a row of the last sequence to another expert: no logits can be compared
+    /// then.
+    pub fn is_undecided(&self) -> bool {
+        self.closest_choice.get() < 1e-5
     }
 
     /// The logits of every row, `[tokens, vocab]`.
@@ -55,6 +66,7 @@ impl<'a> Oracle<'a> {
     /// # Panics
     /// Where the graph has not been verified, a tensor is missing, or ranks do not agree: this is a test's tool.
     pub fn logits(&self, tokens: &[u32]) -> Matrix {
+        self.closest_choice.set(f64::INFINITY);
         let cuts = cuts(self.graph, tokens.len());
         let mut ranks: Vec<_> = (0..self.num_ranks()).map(|number| Rank::new(number, cuts.clone())).collect();
         for &input in &self.graph.inputs {
