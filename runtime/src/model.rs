@@ -327,6 +327,16 @@ pub enum ConfigFault {
         /// What is wrong with it.
         what: String,
     },
+    /// Sizes that do not go together.
+    #[error("config.json: {what} ({values}; graph {graph})")]
+    Condition {
+        /// The graph.
+        graph: &'static str,
+        /// What must hold.
+        what: &'static str,
+        /// The sizes it is about, with their values.
+        values: String,
+    },
     /// A division that leaves a rest, or by zero.
     #[error("config.json: `{name}` = {expression} is {left} / {right}, not a whole number (graph {graph})")]
     Uneven {

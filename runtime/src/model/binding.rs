@@ -332,6 +332,19 @@ impl<'a> Binding<'a> {
         }
     }
 
+    /// Refuses sizes that do not go together: `found` must be a whole number, and not negative. `values` are the sizes
+    /// that it is made of.
+    pub fn condition(&mut self, what: &'static str, found: Size, values: &[(&'static str, Size)]) {
+        if matches!(found, Quantity::Uneven(..) | Quantity::OutOfRange) {
+            let known = values.iter().filter_map(|(name, value)| match value {
+                Quantity::Known(value) => Some(format!("{name} is {value}")),
+                _ => None,
+            });
+            let values = known.collect::<Vec<_>>().join(", ");
+            self.faults.push(ConfigFault::Condition { graph: self.graph, what, values });
+        }
+    }
+
     /// Takes note of the layers of a repeat, which are `times` many.
     pub fn layers(&mut self, expression: &'static str, times: Size, pattern: &LayerPattern) {
         let Quantity::Known(times) = times else { return self.derived(expression, times) };
