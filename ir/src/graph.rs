@@ -212,7 +212,7 @@ pub struct Stored {
     pub plus: f32,
 }
 
-/// Rows of a larger tensor.
+/// Rows of a larger tensor, in sizes of the whole one: where ranks share the weight, each has a stretch of the rows taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slice {
     /// How many rows the tensor has.
