@@ -151,6 +151,7 @@ fn expect(expectation: &Expectation) -> TokenStream {
 fn literal(literal: &graph::Literal) -> TokenStream {
     match literal {
         graph::Literal::None => quote!(model::Literal::None),
+        graph::Literal::Any => quote!(model::Literal::Any),
         graph::Literal::Bool(value) => quote!(model::Literal::Bool(#value)),
         graph::Literal::Number(value) => {
             let value = Literal::f64_unsuffixed(*value);

@@ -13,8 +13,9 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow, bail, ensure};
 use serde_json::Value;
+use trefoil::config::lookup;
 use trefoil_ir::bind::{Bound, bind};
-use trefoil_ir::graph::{Graph, Literal};
+use trefoil_ir::graph::Graph;
 use trefoil_passes::cost::{Capacity, Footprint, Workload};
 use trefoil_passes::pipeline::{compile, run_until};
 use trefoil_passes::plan::Plan;
@@ -162,18 +163,6 @@ pub(crate) fn bind_ranks(graph: &Graph, config: &Value, ranks: u32) -> anyhow::R
 /// Whether a configuration ties the weights that may be tied.
 pub(crate) fn ties_weights(config: &Value) -> bool {
     config.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false)
-}
-
-/// The value at a dotted path of a configuration.
-pub(crate) fn lookup(config: &Value, key: &str) -> Option<Literal> {
-    match key.split('.').try_fold(config, |value, key| value.get(key))? {
-        Value::Null => None,
-        Value::Bool(value) => Some(Literal::Bool(*value)),
-        Value::Number(value) => value.as_f64().map(Literal::Number),
-        Value::String(value) => Some(Literal::Text(value.clone())),
-        // Lists and objects equal nothing that a graph can expect, and are no numbers either.
-        other @ (Value::Array(_) | Value::Object(_)) => Some(Literal::Text(other.to_string())),
-    }
 }
 
 /// `512:1024` for prompts and outputs of these lengths, or the lengths of a trace's requests.

@@ -136,14 +136,19 @@ fn keys_that_change_the_mathematics_must_be_read() {
 #[test]
 fn contradictions_of_a_config_come_all_at_once() {
     let folder = Folder::new("contradictions");
-    let changes = json!({"num_attention_heads": 6, "num_key_value_heads": 4, "layer_types": ["full_attention"]});
+    let changes = json!({"num_attention_heads": 6, "num_key_value_heads": 4, "head_dim": 8, "intermediate_size": "x"});
     for said in refused_config(&folder, "llama", &changes) {
-        let head = said.contains("64 / 6") || said.contains("not a whole number");
-        assert!(head && said.contains("`hidden_size` is 64"), "{said}");
-        for part in ["`num_attention_heads` is 6", "`num_key_value_heads` is 4", "1 entries", "3 layers"] {
+        for part in ["intermediate_size", "multiple", "heads", "is 6", "is 4"] {
             assert!(said.contains(part), "{part:?} is not in {said}");
         }
     }
+    for said in refused_config(&folder, "llama", &json!({"num_attention_heads": 6})) {
+        assert!(said.contains("64 / 6") || said.contains("not a whole number"), "{said}");
+    }
+    let mut listed = config();
+    listed["layer_types"] = json!(["full_attention"]);
+    let (_, said) = failed(&["check", "gemma3", "--config", &folder.file("config.json", &listed.to_string())]);
+    assert!(said.contains("`layer_types` has 1 entries"), "{said}");
 }
 
 #[test]

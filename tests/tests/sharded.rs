@@ -1,6 +1,7 @@
 //! Graphs that are divided among ranks mean what they meant before.
 
 use serde_json::{Value, json};
+use trefoil::config::lookup;
 use trefoil_ir::bind::bind;
 use trefoil_ir::graph::Graph;
 use trefoil_ir::ids::{BlockId, ValueId};
@@ -8,7 +9,7 @@ use trefoil_ir::op::Op;
 use trefoil_passes::pipeline::{PassError, run_until};
 use trefoil_passes::plan::Plan;
 use trefoil_tests::goldens::{self, MODELS};
-use trefoil_tests::oracle::{Matrix, Oracle, Tensors, literal};
+use trefoil_tests::oracle::{Matrix, Oracle, Tensors};
 use trefoil_tests::random::Random;
 
 const LLAMA: &str = include_str!("../../models/graphs/llama.ron");
@@ -83,7 +84,7 @@ fn ranks_give_what_one_device_gives_in_every_family() {
             undivided.push(*model);
             continue;
         };
-        if bind(&divided, &|key: &str| literal(&config, key)).is_err() {
+        if bind(&divided, &|key: &str| lookup(&config, key)).is_err() {
             undivided.push(*model);
             continue;
         }

@@ -20,9 +20,10 @@ mod weights;
 use std::cell::Cell;
 
 use serde_json::Value;
+use trefoil::config::lookup;
 use trefoil_ir::bind::{Bound, bind};
 use trefoil_ir::dim::Dim;
-use trefoil_ir::graph::{Graph, Literal, Node};
+use trefoil_ir::graph::{Graph, Node};
 use trefoil_ir::ids::{BlockId, ParamId, ValueId};
 use trefoil_ir::op::Op;
 
@@ -184,25 +185,5 @@ fn exchange(node: &Node, x: ValueId, ranks: &mut [Rank], join: impl Fn(&Matrix, 
 
 /// A graph's sizes at a configuration.
 fn sizes(graph: &Graph, config: &Value) -> Bound {
-    bind(graph, &|key: &str| literal(config, key)).unwrap_or_else(|faults| panic!("{faults:?}"))
-}
-
-/// The value at a dotted path of a configuration; null counts as absent.
-pub fn literal(config: &Value, key: &str) -> Option<Literal> {
-    match key.split('.').try_fold(config, |value, key| value.get(key))? {
-        Value::Null => None,
-        value => literal_of(value),
-    }
-}
-
-/// The value as graphs have it; `None` for what they have not.
-fn literal_of(value: &Value) -> Option<Literal> {
-    match value {
-        Value::Null => Some(Literal::None),
-        Value::Bool(value) => Some(Literal::Bool(*value)),
-        Value::Number(value) => value.as_f64().map(Literal::Number),
-        Value::String(value) => Some(Literal::Text(value.clone())),
-        Value::Array(values) => values.iter().map(literal_of).collect::<Option<_>>().map(Literal::List),
-        Value::Object(_) => None,
-    }
+    bind(graph, &|key: &str| lookup(config, key)).unwrap_or_else(|faults| panic!("{faults:?}"))
 }
