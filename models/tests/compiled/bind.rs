@@ -82,7 +82,11 @@ fn heads_that_do_not_divide_the_width() {
     let faults = bind(&OLD_STYLE.replace("\"num_attention_heads\": 4", "\"num_attention_heads\": 5")).unwrap_err();
     assert_eq!(
         faults,
-        ["config.json: `head` = config.head_dim ?? hidden / heads is 32 / 5, not a whole number (graph llama)"]
+        [
+            "config.json: `head` = config.head_dim ?? hidden / heads is 32 / 5, not a whole number (graph llama)",
+            "config.json: `attn`: the heads of the queries must be a multiple of those of the keys (heads is 5, kv_heads \
+             is 2; graph llama)"
+        ]
     );
 }
 
