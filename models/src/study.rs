@@ -166,13 +166,21 @@ pub(crate) fn ties_weights(config: &Value) -> bool {
 
 /// The value at a dotted path of a configuration.
 pub(crate) fn lookup(config: &Value, key: &str) -> Option<Literal> {
-    match key.split('.').try_fold(config, |value, key| value.get(key))? {
-        Value::Null => None,
-        Value::Bool(value) => Some(Literal::Bool(*value)),
-        Value::Number(value) => value.as_f64().map(Literal::Number),
-        Value::String(value) => Some(Literal::Text(value.clone())),
-        // Lists and objects equal nothing that a graph can expect, and are no numbers either.
-        other @ (Value::Array(_) | Value::Object(_)) => Some(Literal::Text(other.to_string())),
+    match literal(key.split('.').try_fold(config, |value, key| value.get(key))?) {
+        Literal::None => None,
+        literal => Some(literal),
+    }
+}
+
+fn literal(value: &Value) -> Literal {
+    match value {
+        Value::Null => Literal::None,
+        Value::Bool(value) => Literal::Bool(*value),
+        Value::Number(value) => value.as_f64().map_or(Literal::None, Literal::Number),
+        Value::String(value) => Literal::Text(value.clone()),
+        Value::Array(values) => Literal::List(values.iter().map(literal).collect()),
+        // An object equals nothing that a graph can expect, and is no number either.
+        object @ Value::Object(_) => Literal::Text(object.to_string()),
     }
 }
 

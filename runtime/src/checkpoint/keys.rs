@@ -7,6 +7,7 @@
 
 use serde_json::Value;
 
+pub use super::meaning::meaning;
 use super::neutral::{Neutral, is_inert, neutral};
 
 /// What there is to say of the keys that a graph does not read.
@@ -227,6 +228,23 @@ mod tests {
             "query_pre_attn_scalar": 256, "attention_multiplier": 1.0});
         let found = faults(&config, &["hidden_size", "num_attention_heads"]);
         assert_eq!(found, ["num_key_value_heads", "head_dim", "query_pre_attn_scalar", "attention_multiplier"]);
+    }
+
+    #[test]
+    fn what_other_keys_make_idle_is_neutral() {
+        let only_experts = json!({"intermediate_size": 48, "moe_intermediate_size": 24, "decoder_sparse_step": 1,
+            "mlp_only_layers": []});
+        assert_eq!(faults(&only_experts, &["moe_intermediate_size"]), <[&str; 0]>::default());
+        for (key, value) in [("decoder_sparse_step", json!(2)), ("mlp_only_layers", json!([0]))] {
+            let mut some_dense = only_experts.clone();
+            some_dense[key] = value;
+            let found = faults(&some_dense, &["moe_intermediate_size"]);
+            assert_eq!(found.iter().filter(|found| *found == "intermediate_size").count(), 1);
+        }
+        let mut attention = json!({"attention_types": [[["global", "local"], 1]]});
+        assert_eq!(faults(&attention, &[]), ["attention_types"]);
+        attention["attention_layers"] = json!(["global", "local"]);
+        assert_eq!(faults(&attention, &[]), ["attention_layers"]);
     }
 
     #[test]

@@ -404,6 +404,16 @@ fn dependent(config: &Value, path: &str, key: &str) -> Option<Vec<Neutral>> {
             [Neutral::Number(0.0)].into_iter().chain(context).collect()
         }
         "max_window_layers" if beside("sliding_window").is_none() => vec![Neutral::Any],
+        // The same once more, in short.
+        "attention_types" if beside("attention_layers").is_some() => vec![Neutral::Any],
+        // The width of layers without experts, of which there are none.
+        "intermediate_size"
+            if number(&["decoder_sparse_step"]) == Some(1.0)
+                && beside("moe_intermediate_size").is_some()
+                && beside("mlp_only_layers").is_none_or(|layers| Neutral::Empty.is(layers)) =>
+        {
+            vec![Neutral::Any]
+        }
         "max_window_layers" => vec![],
         _ => return None,
     })
