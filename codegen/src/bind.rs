@@ -2,6 +2,7 @@
 
 use proc_macro2::{Literal, TokenStream};
 use quote::{format_ident, quote};
+use trefoil_ir::bind::{Condition, conditions};
 use trefoil_ir::dim::{Dim, Expr};
 use trefoil_ir::graph::{self, Cache, Expectation, Graph, Node, Part, Piece, Slice, Stored, Weight, WeightRole};
 use trefoil_ir::ids::{BlockId, Id};
@@ -41,6 +42,7 @@ fn bind(model: &Model<'_>, tables: &Tables) -> TokenStream {
         let (text, value) = (dim.to_string(), checked(&dim));
         quote!(read.derived(#text, #value);)
     });
+    let conditions = conditions(graph).into_iter().filter(|condition| can_fail(&condition.size)).map(condition);
     let layers = graph.nodes.iter().filter_map(layers);
     let context = context(graph);
     let names = names(graph);
@@ -58,6 +60,7 @@ fn bind(model: &Model<'_>, tables: &Tables) -> TokenStream {
             #(#dims)*
             #(#params)*
             #(#derived)*
+            #(#conditions)*
             #(#layers)*
             #context
             let model::BoundSizes { dims, params, blocks, context } = read.finish()?;
@@ -86,6 +89,19 @@ fn is_width(graph: &Graph, name: &str) -> bool {
     let values = graph.values.values().flat_map(|value| &value.ty.shape);
     let definitions = graph.dims.values().map(|dim| &dim.value);
     weights.chain(caches).chain(values).any(mentions) || definitions.flat_map(Expr::names).any(|own| own == name)
+}
+
+/// What only numbers tell, such as that query heads are a multiple of key heads.
+fn condition(condition: Condition) -> TokenStream {
+    let (what, size) = (&condition.what, checked(&condition.size));
+    let mut names = condition.size.names();
+    names.sort_unstable();
+    names.dedup();
+    let values = names.into_iter().map(|name| {
+        let local = ident(name);
+        quote!((#name, #local))
+    });
+    quote!(read.condition(#what, #size, &[#(#values),*]);)
 }
 
 /// The layers of a repeat.
@@ -135,6 +151,7 @@ fn expect(expectation: &Expectation) -> TokenStream {
 fn literal(literal: &graph::Literal) -> TokenStream {
     match literal {
         graph::Literal::None => quote!(model::Literal::None),
+        graph::Literal::Any => quote!(model::Literal::Any),
         graph::Literal::Bool(value) => quote!(model::Literal::Bool(#value)),
         graph::Literal::Number(value) => {
             let value = Literal::f64_unsuffixed(*value);

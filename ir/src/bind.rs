@@ -128,7 +128,7 @@ fn layers(node: &Node, config: &impl Lookup, bound: &Bound) -> Result<Option<Vec
 
 fn unmet(expectation: &Expectation, config: &impl Lookup) -> Option<Diagnostic> {
     let found = config(&expectation.key).unwrap_or(Literal::None);
-    if expectation.one_of.contains(&found) {
+    if expectation.one_of.contains(&found) || expectation.one_of.contains(&Literal::Any) {
         return None;
     }
     let wanted: Vec<_> = expectation.one_of.iter().map(Literal::to_string).collect();
@@ -258,6 +258,7 @@ impl std::fmt::Display for Literal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Literal::None => write!(f, "absent"),
+            Literal::Any => write!(f, "anything"),
             Literal::Bool(value) => write!(f, "{value}"),
             Literal::Number(value) => write!(f, "{value}"),
             Literal::Text(value) => write!(f, "{value:?}"),

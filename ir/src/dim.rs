@@ -398,6 +398,14 @@ impl Dim {
         }
     }
 
+    /// The size with one name in place of another.
+    pub fn renamed(&self, old: &str, new: &str) -> Self {
+        self.terms.iter().fold(Self::default(), |sum, (factors, &coefficient)| {
+            let factors = factors.iter().map(|factor| factor.renamed(old, new)).collect();
+            sum.plus(&product_of(factors, coefficient))
+        })
+    }
+
     /// The size, if it depends on no name.
     pub fn as_constant(&self) -> Option<u64> {
         match self.terms.iter().next() {
@@ -478,6 +486,14 @@ impl Factor {
         match self {
             Factor::Name(name) => vec![name],
             Factor::Quotient(a, b) => [a.names(), b.names()].concat(),
+        }
+    }
+
+    fn renamed(&self, old: &str, new: &str) -> Self {
+        match self {
+            Factor::Name(name) if &**name == old => Factor::Name(new.into()),
+            Factor::Name(_) => self.clone(),
+            Factor::Quotient(a, b) => Factor::Quotient(Box::new(a.renamed(old, new)), Box::new(b.renamed(old, new))),
         }
     }
 

@@ -100,7 +100,7 @@ pub struct Definition {
 pub struct Expectation {
     /// Path of the key, `a.b.c`.
     pub key: String,
-    /// The values that will do; [`Literal::None`] stands for an absent key or null.
+    /// The values that will do; [`Literal::None`] stands for an absent key or null, [`Literal::Any`] for every value.
     pub one_of: Vec<Literal>,
     /// Where it is written.
     pub place: Place,
@@ -111,6 +111,8 @@ pub struct Expectation {
 pub enum Literal {
     /// Absent or null.
     None,
+    /// Whatever it is: the graph means something that the key does not change.
+    Any,
     /// True or false.
     Bool(bool),
     /// A number.
@@ -212,7 +214,7 @@ pub struct Stored {
     pub plus: f32,
 }
 
-/// Rows of a larger tensor.
+/// Rows of a larger tensor, in sizes of the whole one: where ranks share the weight, each has a stretch of the rows taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slice {
     /// How many rows the tensor has.

@@ -87,6 +87,7 @@ fn choices(literals: &[Literal]) -> String {
 fn literal(literal: &Literal) -> String {
     match literal {
         Literal::None => "None".to_owned(),
+        Literal::Any => "Any".to_owned(),
         Literal::Bool(value) => value.to_string(),
         Literal::Number(value) => format!("{value:?}"),
         Literal::Text(value) => quoted(value),

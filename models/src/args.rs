@@ -43,6 +43,10 @@ pub(crate) enum Command {
     /// Check a graph, and what it asks of a config.json
     Check(CheckArgs),
     /// Begin a graph for a model that none serves, from the nearest family
+    ///
+    /// Compares a config.json, and the tensors beside it, with every graph that is compiled in, and writes a copy of the
+    /// nearest one in which each difference is a comment that begins with `DECIDE`. Where a graph serves the model as it
+    /// is, nothing is written.
     NewModel(NewModelArgs),
     /// Say what bounds a model on a device under a workload, operator by operator
     Analyze(AnalyzeArgs),
@@ -200,11 +204,7 @@ pub(crate) struct CheckArgs {
     pub(crate) config: Option<PathBuf>,
 }
 
-/// Compares a config.json, and the tensors beside it, with every graph that is compiled in, and writes a copy of the
-/// nearest one in which each difference is a comment that begins with `DECIDE`. Where a graph serves the model as it is,
-/// nothing is written
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
 pub(crate) struct NewModelArgs {
     /// A config.json, or the folder of a checkpoint, whose tensors are then compared too
     #[arg(long, env = "TREFOIL_FROM", value_name = "PATH")]

@@ -22,6 +22,7 @@
 //! This library knows nothing of kernels, requests or sequences. The `trefoil` binary beside it puts compiled models,
 //! devices, engine and server together.
 
+pub mod config;
 pub mod graphs {
     //! Generated: a module per graph, `all` of them, and their texts.
     include!(concat!(env!("OUT_DIR"), "/graphs.rs"));

@@ -138,12 +138,11 @@ fn bind(config: &Config, args: &ModelArgs) -> Result<(CompiledModel<CpuDevice>, 
 }
 
 /// The model at a configuration. Refused with every fault at once: those of the keys that the graph reads, those that it
-/// does not read though they change the mathematics, and what the configuration says against itself.
+/// does not read though they change the mathematics.
 fn bind_to(model: &CompiledModel<CpuDevice>, config: &Config) -> anyhow::Result<BoundModel> {
     let own = (model.bind)(config);
     let unread = keys::unread(config.root(), model.config_keys);
     let mut faults: Vec<_> = own.as_ref().err().into_iter().flatten().map(ToString::to_string).collect();
-    faults.extend(keys::contradictions(config.root()).iter().map(ToString::to_string));
     faults.extend(unread.faults.iter().map(|fault| format!("{fault}; {}", UnreadKey::REMEDY)));
     let bound = own.ok().filter(|_| faults.is_empty()).ok_or_else(|| anyhow!("{}", faults.join("\n")))?;
     if !unread.unknown.is_empty() {

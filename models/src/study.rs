@@ -13,8 +13,9 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow, bail, ensure};
 use serde_json::Value;
+use trefoil::config::lookup;
 use trefoil_ir::bind::{Bound, bind};
-use trefoil_ir::graph::{Graph, Literal};
+use trefoil_ir::graph::Graph;
 use trefoil_passes::cost::{Capacity, Footprint, Workload};
 use trefoil_passes::pipeline::{compile, run_until};
 use trefoil_passes::plan::Plan;
@@ -162,26 +163,6 @@ pub(crate) fn bind_ranks(graph: &Graph, config: &Value, ranks: u32) -> anyhow::R
 /// Whether a configuration ties the weights that may be tied.
 pub(crate) fn ties_weights(config: &Value) -> bool {
     config.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false)
-}
-
-/// The value at a dotted path of a configuration.
-pub(crate) fn lookup(config: &Value, key: &str) -> Option<Literal> {
-    match literal(key.split('.').try_fold(config, |value, key| value.get(key))?) {
-        Literal::None => None,
-        literal => Some(literal),
-    }
-}
-
-fn literal(value: &Value) -> Literal {
-    match value {
-        Value::Null => Literal::None,
-        Value::Bool(value) => Literal::Bool(*value),
-        Value::Number(value) => value.as_f64().map_or(Literal::None, Literal::Number),
-        Value::String(value) => Literal::Text(value.clone()),
-        Value::Array(values) => Literal::List(values.iter().map(literal).collect()),
-        // An object equals nothing that a graph can expect, and is no number either.
-        object @ Value::Object(_) => Literal::Text(object.to_string()),
-    }
 }
 
 /// `512:1024` for prompts and outputs of these lengths, or the lengths of a trace's requests.

@@ -38,6 +38,83 @@ fn a_config_that_does_not_go_with_the_graph_is_refused_by_key() {
     assert!(said.contains("hidden_act") && said.contains("gelu") && said.contains("not a whole number"), "{said}");
 }
 
+/// Standard error of `check` and of loading the folder, both refused; the folder's config is `changes` on a good one.
+fn refused_config(folder: &Folder, graph: &str, changes: &Value) -> [String; 2] {
+    let mut config = config();
+    config["architectures"] = json!([if graph == "qwen2" { "Qwen2ForCausalLM" } else { "LlamaForCausalLM" }]);
+    for (key, value) in changes.as_object().expect("changes by key") {
+        config[key] = value.clone();
+    }
+    let path = folder.file("config.json", &config.to_string());
+    let load = ["bench", "throughput", folder.path(), "--dummy-weights", "--num-prompts", "1"];
+    [vec!["check", graph, "--config", &path], load.to_vec()].map(|arguments| {
+        let (code, said) = failed(&arguments);
+        assert_eq!(code, 3, "{said}");
+        said
+    })
+}
+
+#[test]
+fn keys_that_change_the_mathematics_must_be_read() {
+    let folder = Folder::new("unread");
+    let changes =
+        json!({"final_logit_softcapping": 30.0, "sliding_window": 128, "logit_scale": 0.0625, "qk_layernorm": true});
+    for said in refused_config(&folder, "llama", &changes) {
+        for part in
+            ["`final_logit_softcapping` is 30.0", "absent or 0", "`sliding_window` is 128", "`logit_scale` is 0.0625"]
+        {
+            assert!(said.contains(part), "{part:?} is not in {said}");
+        }
+        assert!(said.contains("`qk_layernorm` is true") && said.contains("expects"), "{said}");
+    }
+    // The same keys at values that change nothing.
+    let mut neutral = config();
+    neutral["final_logit_softcapping"] = json!(null);
+    neutral["sliding_window"] = json!(512);
+    neutral["logit_scale"] = json!(1.0);
+    neutral["attention_dropout"] = json!(0.1);
+    neutral["a_new_key"] = json!({"inside": 1});
+    let path = folder.file("config.json", &neutral.to_string());
+    let said = done(&["check", "llama", "--config", &path]);
+    assert!(said.contains("note:") && said.contains("a_new_key.inside") && !said.contains("dropout"), "{said}");
+}
+
+#[test]
+fn contradictions_of_a_config_come_all_at_once() {
+    let folder = Folder::new("contradictions");
+    let changes = json!({"num_attention_heads": 6, "num_key_value_heads": 4, "head_dim": 8, "intermediate_size": "x"});
+    for said in refused_config(&folder, "llama", &changes) {
+        for part in ["intermediate_size", "multiple", "heads", "is 6", "is 4"] {
+            assert!(said.contains(part), "{part:?} is not in {said}");
+        }
+    }
+    for said in refused_config(&folder, "llama", &json!({"num_attention_heads": 6})) {
+        assert!(said.contains("64 / 6") || said.contains("not a whole number"), "{said}");
+    }
+    let mut listed = config();
+    listed["layer_types"] = json!(["full_attention"]);
+    let (_, said) = failed(&["check", "gemma3", "--config", &folder.file("config.json", &listed.to_string())]);
+    assert!(said.contains("`layer_types` has 1 entries"), "{said}");
+}
+
+#[test]
+fn older_and_newer_keys_of_rotary_positions_say_the_same() {
+    let folder = Folder::new("rotary-keys");
+    let llama3 = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64});
+    let mut older = config();
+    older["rope_theta"] = json!(500_000.0);
+    older["rope_scaling"] = llama3.clone();
+    let mut newer = config();
+    newer.as_object_mut().expect("an object").remove("rope_theta");
+    newer["rope_parameters"] = llama3;
+    newer["rope_parameters"]["rope_theta"] = json!(500_000.0);
+    let [older, newer] = [older, newer]
+        .map(|config| done(&["check", "llama", "--config", &folder.file("config.json", &config.to_string())]));
+    assert_eq!(older, newer);
+    assert!(older.contains("theta 500000"), "{older}");
+}
+
 #[test]
 fn mistakes_of_a_graph_are_shown_with_their_lines() {
     let folder = Folder::new("mistakes");

@@ -37,7 +37,7 @@ mod sizes;
 
 use trefoil_ir::diag::{Diagnostic, Place};
 use trefoil_ir::dim::{Dim, Expr, Operator};
-use trefoil_ir::graph::{Definition, Graph, Part, Stage, WeightRole};
+use trefoil_ir::graph::{Definition, Graph, Part, Slice, Stage, WeightRole};
 
 use crate::pipeline::{Ctx, Pass};
 use crate::plan::unknown_targets;
@@ -119,11 +119,24 @@ fn redefine(graph: &mut Graph, divided: &[String], ranks: u32) {
             }
         }
     }
+    for slice in slices(graph) {
+        for size in
+            [&mut slice.of, &mut slice.from].into_iter().chain(slice.stride.iter_mut().flat_map(|(a, b)| [a, b]))
+        {
+            *size = divided.iter().fold(size.clone(), |size, name| size.renamed(name, &all(name)));
+        }
+    }
     define(graph, RANKS, Expr::Number(f64::from(ranks)));
     for name in divided {
         let part = Expr::Binary(Operator::Div, Expr::Name(all(name)).into(), Expr::Name(RANKS.to_owned()).into());
         define(graph, name, part);
     }
+}
+
+/// What pieces are cut from: tensors of the checkpoint, which are as large for a rank as for one device.
+fn slices(graph: &mut Graph) -> impl Iterator<Item = &mut Slice> {
+    let pieces = graph.weights.values_mut().flat_map(|weight| &mut weight.pieces);
+    pieces.filter_map(|piece| piece.stored.slice.as_mut())
 }
 
 fn define(graph: &mut Graph, name: &str, value: Expr) {

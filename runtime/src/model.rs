@@ -185,9 +185,8 @@ pub struct Stored {
 /// Rows (of a vector: elements) of a larger tensor: from `from` on, `take` out of each `every`, as many as the piece has.
 /// One stretch of them has `take` and `every` as large as the piece.
 ///
-/// Sizes are those of one rank. Where the piece is divided by rows (of a vector: elements) among `n` ranks, the tensor has
-/// `of * n`. Of one stretch, those of rank `r` begin at `from * n + r * rows`: each of the tensor's parts is divided. Of
-/// several, at `from + r * (rows / take) * every`: the groups of `every` are.
+/// `of`, `from`, `take` and `every` are those of the whole tensor. Where the piece is divided by rows (of a vector:
+/// elements) among ranks, rank `r` has the `r`-th of equal stretches of the rows that are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Slice {
     /// How many the tensor has.
@@ -326,6 +325,16 @@ pub enum ConfigFault {
         key: &'static str,
         /// What is wrong with it.
         what: String,
+    },
+    /// Sizes that do not go together.
+    #[error("config.json: {what} ({values}; graph {graph})")]
+    Condition {
+        /// The graph.
+        graph: &'static str,
+        /// What must hold.
+        what: &'static str,
+        /// The sizes it is about, with their values.
+        values: String,
     },
     /// A division that leaves a rest, or by zero.
     #[error("config.json: `{name}` = {expression} is {left} / {right}, not a whole number (graph {graph})")]

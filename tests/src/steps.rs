@@ -6,7 +6,7 @@ use trefoil::registry;
 use trefoil_runtime::checkpoint::Config;
 use trefoil_runtime::compiled::{CompiledExecutor, ExecutorOptions, PlanChoice};
 use trefoil_runtime::device::cpu::CpuDevice;
-use trefoil_runtime::executor::{Executor, Input, PageIndex, Part, Slot, Step};
+use trefoil_runtime::executor::{Capacity, Executor, Input, PageIndex, Part, Slot, Step};
 use trefoil_runtime::weights::{self, LoadOptions, WeightDtype};
 
 /// How a model is held for a test.
@@ -86,11 +86,12 @@ impl Cut {
 /// If the device reports a fault.
 pub fn logits(executor: &mut CompiledExecutor, cuts: &[Cut]) -> Vec<Vec<f32>> {
     let vocab = executor.capacity().vocab;
+    let pages = page_tables(&executor.capacity(), cuts);
     let mut collected = vec![Vec::new(); cuts.len()];
     let num_steps = cuts.iter().map(|cut| cut.chunks.len()).max().unwrap_or(0);
     for number in 0..num_steps {
         let mut parts: Vec<_> =
-            cuts.iter().enumerate().filter_map(|(index, cut)| part(executor, index, cut, number)).collect();
+            cuts.iter().enumerate().filter_map(|(index, cut)| part(index, cut, number, &pages[index])).collect();
         // Decodes come first; the order among equals stays.
         parts.sort_by_key(|(_, part)| !is_decode(part));
         let num_decodes = parts.iter().filter(|(_, part)| is_decode(part)).count();
@@ -112,25 +113,26 @@ fn is_decode(part: &Part) -> bool {
     part.num_tokens() == 1 && part.position > 0
 }
 
-fn part(executor: &CompiledExecutor, index: usize, cut: &Cut, number: usize) -> Option<(usize, Part)> {
+fn part(index: usize, cut: &Cut, number: usize, pages: &[PageIndex]) -> Option<(usize, Part)> {
     let size = *cut.chunks.get(number)?;
     let position = cut.chunks[..number].iter().sum();
     let part = Part {
         slot: Slot(index as u32),
         input: Input::Known(cut.tokens[position..position + size].to_vec()),
         position,
-        pages: pages(executor, index, cut.tokens.len()),
+        pages: pages.to_vec(),
         sample: None,
     };
     Some((index, part))
 }
 
 /// Pages of its own for each sequence, scattered over the pool.
-fn pages(executor: &CompiledExecutor, index: usize, num_tokens: usize) -> Vec<PageIndex> {
-    let capacity = executor.capacity();
-    let per_sequence = capacity.max_model_len.div_ceil(capacity.page_tokens);
-    let of_own = (0..num_tokens.div_ceil(capacity.page_tokens)).map(|page| index * per_sequence + page);
-    // 7 and the number of pages have no common factor for the pools used here, so that this is a permutation.
-    let page = |number: usize| PageIndex((number * 7 % capacity.num_pages) as u32);
-    of_own.map(page).collect()
+fn page_tables(capacity: &Capacity, cuts: &[Cut]) -> Vec<Vec<PageIndex>> {
+    let counts = cuts.iter().map(|cut| cut.tokens.len().div_ceil(capacity.page_tokens));
+    let (needed, pool) = (counts.clone().sum::<usize>(), capacity.num_pages);
+    assert!(needed <= pool, "the sequences need {needed} pages of {pool}: give the test more memory");
+    // Steps of a size that has no common factor with the pool's go through all pages.
+    let stride = [7, 11, 13, 17].into_iter().find(|stride| !pool.is_multiple_of(*stride)).expect("a stride");
+    let mut scattered = (0..pool).map(|number| PageIndex((number * stride % pool) as u32));
+    counts.map(|count| scattered.by_ref().take(count).collect()).collect()
 }

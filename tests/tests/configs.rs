@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use trefoil::config::lookup;
 use trefoil_ir::bind::bind;
-use trefoil_tests::{goldens, oracle};
+use trefoil_runtime::checkpoint::keys::{self, Unread};
+use trefoil_tests::goldens;
 
 /// Parameters in all; where the output layer is the table of embeddings, this one a second time, as it is loaded.
 const PARAMETERS: &[(&str, f64)] = &[
@@ -46,11 +48,27 @@ fn every_configuration_has_its_number_of_parameters() {
     for (name, expected) in PARAMETERS {
         let folder = configs().join(name);
         let (graph, config) = (goldens::graph_for(&folder), goldens::config(&folder));
-        let bound = bind(&graph, &|key: &str| oracle::literal(&config, key));
+        let bound = bind(&graph, &|key: &str| lookup(&config, key));
         let bound = bound.unwrap_or_else(|faults| panic!("{name}: {faults:?}"));
         let found = bound.num_parameters(&graph) as f64;
         assert!((found / expected - 1.0).abs() < 0.005, "{name} has {found:e} parameters, not {expected:e}");
     }
+}
+
+#[test]
+fn graphs_read_all_that_matters_in_configurations() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let committed = goldens::MODELS.iter().map(|name| goldens::folder(name));
+    let benched = PARAMETERS.iter().map(|(name, _)| configs().join(name));
+    let mut wrong = vec![];
+    for folder in benched.chain(committed).chain([tests.join("../models/tiny")]) {
+        let (graph, config) = (goldens::graph_for(&folder), goldens::config(&folder));
+        let unread = keys::unread(&config, &graph.config_keys());
+        if unread != Unread::default() {
+            wrong.push(format!("{}: {unread:?}", folder.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]

@@ -60,6 +60,9 @@ fn random_sequences_agree_with_the_oracle() {
         let found = steps::logits(&mut executor, &cuts);
         for (cut, found) in cuts.iter().zip(found) {
             let expected = oracle.logits(&cut.tokens);
+            if oracle.is_undecided() {
+                continue;
+            }
             for (position, row) in expected.rows().enumerate() {
                 let row: Vec<f32> = row.iter().map(|&logit| logit as f32).collect();
                 let own = &found[position * row.len()..(position + 1) * row.len()];

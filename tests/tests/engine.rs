@@ -10,15 +10,23 @@ use trefoil_tests::steps::{self, Setting};
 const PAGE_BYTES: usize = 24 << 10;
 
 fn engine(setting: &Setting) -> EngineHandle {
-    Engine::start(steps::executor(&goldens::folder("llama2"), setting), EngineConfig::default()).expect("an engine")
+    engine_of("llama2", setting)
 }
 
+fn engine_of(model: &str, setting: &Setting) -> EngineHandle {
+    Engine::start(steps::executor(&goldens::folder(model), setting), EngineConfig::default()).expect("an engine")
+}
+
+/// The first three begin together in seven pages of 32 tokens and outgrow them.
 fn drafts(random: &mut Random) -> Vec<Draft> {
-    let draft = |number: usize| Draft {
-        prompt: (0..1 + random.below(70)).map(|_| random.below(128) as u32).collect(),
-        sampling: Sampling { temperature: 0.8, top_p: 0.95, seed: number as u64, ..Sampling::default() },
-        stopping: Stopping { max_tokens: Some(1 + random.below(90)), ..Stopping::default() },
-        num_logprobs: Some(0),
+    let draft = |number: usize| {
+        let (prompt, output) = if number < 3 { (60, 90) } else { (1 + random.below(70), 1 + random.below(90)) };
+        Draft {
+            prompt: (0..prompt).map(|_| random.below(128) as u32).collect(),
+            sampling: Sampling { temperature: 0.8, top_p: 0.95, seed: number as u64, ..Sampling::default() },
+            stopping: Stopping { max_tokens: Some(output), ..Stopping::default() },
+            num_logprobs: Some(0),
+        }
     };
     (0..14).map(draft).collect()
 }
@@ -66,4 +74,26 @@ fn company_changes_no_token() {
     let together = tokens(&engine, &drafts);
     let alone: Vec<_> = drafts.iter().flat_map(|draft| tokens(&engine, std::slice::from_ref(draft))).collect();
     assert_eq!(together, alone, "{random}");
+}
+
+/// dots.llm1 has a dense layer, then layers with five experts, two for each row.
+#[test]
+fn every_row_is_counted_with_its_experts() {
+    let mut random = Random::fresh();
+    let drafts = drafts(&mut random);
+    for plan in ["sequential", "overlap-2"] {
+        let engine = engine_of("dots1", &Setting { num_threads: 2, ..Setting::plain(plan) });
+        let given: usize = tokens(&engine, &drafts).iter().map(Vec::len).sum();
+        let prompts: usize = drafts.iter().map(|draft| draft.prompt.len()).sum();
+        // The last token of each request is sampled and never run; a step more may have run before its end was known.
+        let least = (prompts + given - drafts.len()) as u64;
+        let (loads, num_steps) = (engine.expert_loads(), engine.stats().num_steps);
+        assert!(!loads.is_empty() && loads.iter().all(|load| load.layer > 0 && load.rows.len() == 5), "{loads:?}");
+        for load in loads {
+            let rows: u64 = load.rows.iter().sum();
+            assert!((2 * least..=2 * (least + drafts.len() as u64)).contains(&rows), "{random}: {load:?}, {least}");
+            assert!((2 * num_steps..=5 * num_steps).contains(&load.reads), "{random}: {load:?} in {num_steps} steps");
+        }
+    }
+    assert!(engine(&Setting::plain("sequential")).expert_loads().is_empty(), "a dense model has no experts");
 }

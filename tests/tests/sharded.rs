@@ -1,11 +1,14 @@
 //! Graphs that are divided among ranks mean what they meant before.
 
 use serde_json::{Value, json};
+use trefoil::config::lookup;
+use trefoil_ir::bind::bind;
 use trefoil_ir::graph::Graph;
 use trefoil_ir::ids::{BlockId, ValueId};
 use trefoil_ir::op::Op;
-use trefoil_passes::pipeline::run_until;
+use trefoil_passes::pipeline::{PassError, run_until};
 use trefoil_passes::plan::Plan;
+use trefoil_tests::goldens::{self, MODELS};
 use trefoil_tests::oracle::{Matrix, Oracle, Tensors};
 use trefoil_tests::random::Random;
 
@@ -26,12 +29,16 @@ fn loaded(text: &str) -> Graph {
 
 /// The graph as each of so many ranks runs it, by a plan with these fields beside.
 fn sharded(graph: &Graph, ranks: u32, points: &str, fields: &str) -> Graph {
+    try_sharded(graph, ranks, points, fields).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn try_sharded(graph: &Graph, ranks: u32, points: &str, fields: &str) -> Result<Graph, PassError> {
     let text = format!(
         "Plan(suits: (), points: {points}, streams: [Stream(name: \"compute\", group: Compute, share: 1.0)], \
          order: AsWritten, ranks: {ranks}, {fields})"
     );
     let plan = Plan::load("sharded", &text).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
-    run_until(graph.clone(), &plan, "stream_groups").unwrap_or_else(|error| panic!("{error}"))
+    run_until(graph.clone(), &plan, "stream_groups")
 }
 
 fn logits(graph: &Graph, tensors: &Tensors) -> Matrix {
@@ -63,6 +70,31 @@ fn ranks_give_what_one_device_gives() {
             ("[Share(0.5)]", r#"cuts: { "*": [1] }"#),
         ],
     );
+}
+
+/// Two ranks, with the checkpoints of all families: what each rank has of packed, strided and stacked tensors, too.
+#[test]
+fn ranks_give_what_one_device_gives_in_every_family() {
+    let tokens: Vec<u32> = (0..9).map(|position| position * 11 % 97 + 3).collect();
+    let mut undivided = vec![];
+    for model in MODELS {
+        let (folder, graph) = (goldens::folder(model), goldens::graph(model));
+        let config = goldens::config(&folder);
+        let Ok(divided) = try_sharded(&graph, 2, "[Share(0.5)]", r#"cuts: { "*": [1] }"#) else {
+            undivided.push(*model);
+            continue;
+        };
+        if bind(&divided, &|key: &str| lookup(&config, key)).is_err() {
+            undivided.push(*model);
+            continue;
+        }
+        let tensors = Tensors::of_folder(&folder, |name| name.starts_with("model"));
+        let logits = |graph: &Graph| Oracle::new(graph, &config, &tensors).logits(&tokens);
+        let apart = logits(&graph).largest_difference(&logits(&divided));
+        assert!(apart < 1e-9, "{model}: {apart:e}");
+    }
+    println!("not divided: {undivided:?}");
+    assert!(undivided.len() * 4 < MODELS.len(), "too many are not divided: {undivided:?}");
 }
 
 #[test]

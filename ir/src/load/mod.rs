@@ -3,7 +3,7 @@
 //! ```ron
 //! Model(
 //!     serves: ["LlamaForCausalLM"],                              // `architectures` of config.json
-//!     expects: { "hidden_act": "silu", "scaling": OneOf([None, "linear"]) },
+//!     expects: { "hidden_act": "silu", "scaling": OneOf([None, "linear"]), "unused": Any },
 //!     dims: { "hidden": "config.hidden_size", "tokens": "step", "seqs": "step", … },
 //!     params: { "eps": "config.rms_norm_eps ?? 1e-5" },
 //!     inputs: { "ids": Tensor(i32, ["tokens"]), "last": Tensor(i32, ["seqs"]) },

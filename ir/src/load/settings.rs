@@ -55,6 +55,7 @@ impl<'a> Loader<'a> {
     pub(super) fn literal(&mut self, raw: Raw<'a>) -> Option<Literal> {
         match raw.0 {
             "None" => Some(Literal::None),
+            "Any" => Some(Literal::Any),
             "true" => Some(Literal::Bool(true)),
             "false" => Some(Literal::Bool(false)),
             text if text.starts_with('[') => {

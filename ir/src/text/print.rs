@@ -209,6 +209,7 @@ fn point(point: &Point) -> String {
 pub(super) fn literal(literal: &Literal) -> String {
     match literal {
         Literal::None => "None".to_owned(),
+        Literal::Any => "Any".to_owned(),
         Literal::Bool(value) => value.to_string(),
         Literal::Number(value) => value.to_string(),
         Literal::Text(value) => format!("{value:?}"),

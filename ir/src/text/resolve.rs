@@ -314,6 +314,7 @@ pub(super) fn literal(cursor: &mut Cursor<'_>) -> Result<Literal, Diagnostic> {
     }
     match cursor.peek() {
         "None" => cursor.word().map(|_| Literal::None),
+        "Any" => cursor.word().map(|_| Literal::Any),
         "true" => cursor.word().map(|_| Literal::Bool(true)),
         "false" => cursor.word().map(|_| Literal::Bool(false)),
         _ => cursor.number().map(Literal::Number),

@@ -3,12 +3,12 @@
 //! | code | mistake |
 //! |---|---|
 //! | T0611 | a key of the configuration changes the mathematics, and the graph does not read it |
-//! | T0612 | two values of the configuration contradict each other |
 
 use std::path::Path;
 
 use anyhow::Context;
 use serde_json::Value;
+use trefoil::config::lookup;
 use trefoil::registry::plans_of;
 use trefoil_ir::bind::Bound;
 use trefoil_ir::diag::{Diagnostic, Place};
@@ -64,13 +64,8 @@ fn check_config(source: &Source, graph: &Graph, path: &Path) -> anyhow::Result<(
 
 /// The sizes; refused with all that the configuration has against the graph and itself.
 fn bind(source: &Source, graph: &Graph, config: &Value, path: &Path, unread: &Unread) -> anyhow::Result<Bound> {
-    let bound = trefoil_ir::bind::bind(graph, &|key: &str| study::lookup(config, key));
+    let bound = trefoil_ir::bind::bind(graph, &|key: &str| lookup(config, key));
     let mut faults = bound.as_ref().err().cloned().unwrap_or_default();
-    faults.extend(
-        keys::contradictions(config)
-            .iter()
-            .map(|fault| Diagnostic::new("T0612", Place::default(), fault.to_string()).help("correct the config")),
-    );
     faults.extend(
         unread
             .faults

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
+use trefoil::config::lookup;
 use trefoil_ir::diag::{Diagnostic, render_all};
 use trefoil_passes::cost::{Capacity, Mix};
 use trefoil_passes::plan::Suits;
@@ -14,7 +15,7 @@ use trefoil_passes::search::{Found, Goal, Options, Progress, search};
 
 use crate::args::SearchArgs;
 use crate::exit::{CommandError, Exit, OrExit, Outcome};
-use crate::study::{Study, lookup};
+use crate::study::Study;
 
 /// Runs the command.
 pub(crate) fn run(args: &SearchArgs) -> Outcome {

@@ -36,6 +36,19 @@ impl Mix {
         self.decode + self.prefill
     }
 
+    /// What attention that sees at most so many positions does of it. Means stand for all rows, so that it is an upper
+    /// bound where contexts differ; prefill rows of one prompt read the window before them once more.
+    #[must_use]
+    pub fn within(self, window: f64) -> Self {
+        let own = f64::from(self.prefill);
+        Self {
+            decode_context: self.decode_context.min(window),
+            prefill_keys: self.prefill_keys.min(window),
+            prefill_kept: own + (self.prefill_kept - own).min(window),
+            ..self
+        }
+    }
+
     /// The decode rows among `rows`.
     pub fn decode_rows(&self, rows: Range<u32>) -> Rows {
         let count = f64::from(rows.end.min(self.decode).saturating_sub(rows.start));
@@ -142,6 +155,14 @@ mod tests {
         assert_eq!(workload.decode_context, (10.0 * 105.0 + 30.0 * 315.0) / 40.0);
         assert_eq!(workload.prompt_of_row, 250.0);
         assert!(Workload::of_lengths(std::iter::empty()).is_none());
+    }
+
+    #[test]
+    fn a_window_bounds_what_rows_see() {
+        let mix = Workload::constant(512.0, 1024.0).mix(2048);
+        let near = mix.within(100.0);
+        assert_eq!((near.decode_context, near.prefill_keys, near.prefill_kept), (100.0, 100.0, 683.0 + 100.0));
+        assert_eq!(mix.within(5000.0), mix);
     }
 
     #[test]

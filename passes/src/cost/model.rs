@@ -39,6 +39,8 @@ pub struct Model<'a> {
 impl Model<'_> {
     /// What an operator costs on the rows of a range of the batch.
     pub fn load(&self, op: &Op, mix: &Mix, range: std::ops::Range<u32>) -> Load {
+        let windowed = self.window(op).map(|window| mix.within(window));
+        let mix = windowed.as_ref().unwrap_or(mix);
         let rows = match self.graph.rows_of(op) {
             RowDomain::Tokens => mix.all_rows(range),
             RowDomain::DecodeTokens => mix.decode_rows(range),
@@ -46,6 +48,16 @@ impl Model<'_> {
             RowDomain::Seqs => Rows { rows: f64::from(mix.seqs), ..Rows::default() },
         };
         self.load_of_rows(op, rows)
+    }
+
+    /// How many positions an attention sees; `None` for all.
+    fn window(&self, op: &Op) -> Option<f64> {
+        let (Op::Attention { score, .. } | Op::DecodeAttention { score, .. } | Op::PrefillAttention { score, .. }) = op
+        else {
+            return None;
+        };
+        let window = self.bound.params.get(&self.graph.params[score.window?].name)?;
+        Some(*window).filter(|window| *window > 0.0)
     }
 
     /// What an operator costs on these rows; nothing on none.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use trefoil_ir::diag::Diagnostic;
 use trefoil_ir::dim::{Dim, Expr, Operator};
-use trefoil_ir::graph::{Graph, Node, Part, Piece, Range, Slice, Stored, Value, Weight};
+use trefoil_ir::graph::{Graph, Node, Part, Piece, Range, Value, Weight};
 use trefoil_ir::ids::{BlockId, ValueId, WeightId};
 use trefoil_ir::op::Op;
 use trefoil_ir::types::TensorType;
@@ -220,8 +220,7 @@ impl Completion<'_> {
         let columns = columns(&own.columns);
         let of_rank = |piece: &Piece| {
             let rows = piece.rows.over(&Dim::name(RANKS));
-            let stored = Stored { slice: piece.stored.slice.as_ref().map(slice_of_rank), ..piece.stored.clone() };
-            Piece { rows, columns: columns.clone(), stored, ..piece.clone() }
+            Piece { rows, columns: columns.clone(), ..piece.clone() }
         };
         let pieces = own.pieces.iter().map(of_rank).collect();
         let divided = Weight { pieces, columns: columns.clone(), part: Part::Rows, ..own.clone() };
@@ -231,10 +230,7 @@ impl Completion<'_> {
     fn part_of_bias(&mut self, bias: WeightId) -> WeightId {
         let own = &self.graph.weights[bias];
         let of_rank = |columns: &Dim| columns.over(&Dim::name(RANKS));
-        let pieces = own.pieces.iter().map(|piece| {
-            let stored = Stored { slice: piece.stored.slice.as_ref().map(slice_of_rank), ..piece.stored.clone() };
-            Piece { columns: of_rank(&piece.columns), stored, ..piece.clone() }
-        });
+        let pieces = own.pieces.iter().map(|piece| Piece { columns: of_rank(&piece.columns), ..piece.clone() });
         let (pieces, columns) = (pieces.collect(), of_rank(&own.columns));
         let divided = Weight { pieces, columns, part: Part::Columns, ..own.clone() };
         self.graph.weights.push(divided)
@@ -274,13 +270,6 @@ impl Completion<'_> {
         };
         merged.flat_map(inside).collect()
     }
-}
-
-/// Sizes of what a rank has: of rows in strides, those it takes come round more often in the whole.
-fn slice_of_rank(whole: &Slice) -> Slice {
-    let of_rank = |size: &Dim| size.over(&Dim::name(RANKS));
-    let from = if whole.stride.is_some() { whole.from.clone() } else { of_rank(&whole.from) };
-    Slice { of: of_rank(&whole.of), from, stride: whole.stride.clone() }
 }
 
 fn fits(target: &Target, node: &Node) -> bool {

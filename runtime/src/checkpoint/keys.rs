@@ -39,41 +39,6 @@ impl UnreadKey {
         "read the key in the graph's `dims` or `params`, or name the values that the graph serves under `expects`";
 }
 
-/// Two values of a configuration that cannot both be right.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Contradiction {
-    /// One number is to divide another.
-    #[error(
-        "`{whole_key}` is {whole} in the config and `{part_key}` is {part}: the first must be a multiple of the second"
-    )]
-    NotAMultiple {
-        /// Key of the dividend.
-        whole_key: &'static str,
-        /// Dividend.
-        whole: u64,
-        /// Key of the divisor.
-        part_key: &'static str,
-        /// Divisor.
-        part: u64,
-    },
-    /// A list that has an entry for each layer.
-    #[error("`{key}` has {length} entries in the config, and there are {layers} layers")]
-    Length {
-        /// Key of the list.
-        key: String,
-        /// Its entries.
-        length: usize,
-        /// Layers of the model.
-        layers: u64,
-    },
-}
-
-const LAYERS: [&str; 3] = ["num_hidden_layers", "n_layer", "n_layers"];
-const HEADS: [&str; 3] = ["num_attention_heads", "n_head", "n_heads"];
-const KV_HEADS: [&str; 2] = ["num_key_value_heads", "num_kv_heads"];
-const HIDDEN: [&str; 3] = ["hidden_size", "n_embd", "d_model"];
-/// Lists with an entry for each layer.
-const LISTS: [&str; 5] = ["layer_types", "no_rope_layers", "attention_layers", "layers_block_type", "mlp_layer_types"];
 /// Parts of a model for images and sounds: a graph of the text model has nothing to do with their insides.
 const OTHER_MODELS: [&str; 3] = ["vision_config", "audio_config", "speech_config"];
 
@@ -96,38 +61,6 @@ pub fn unread(config: &Value, read: &[impl AsRef<str>]) -> Unread {
         }
     });
     found
-}
-
-/// Pairs of values that contradict each other, all at once.
-pub fn contradictions(config: &Value) -> Vec<Contradiction> {
-    let (heads, kv_heads, hidden) = (number(config, &HEADS), number(config, &KV_HEADS), number(config, &HIDDEN));
-    let head = number(config, &["head_dim"]);
-    let mut found = vec![];
-    found.extend(multiple(heads, kv_heads));
-    if head.is_none() {
-        found.extend(multiple(hidden, heads));
-    }
-    if let Some((_, layers)) = number(config, &LAYERS) {
-        found.extend(LISTS.iter().filter_map(|key| wrong_length(config, key, layers)));
-    }
-    found
-}
-
-/// A list with another number of entries than there are layers; nothing where there is no such list.
-pub fn wrong_length(config: &Value, key: &str, layers: u64) -> Option<Contradiction> {
-    let length = at(config, key)?.as_array()?.len();
-    (length as u64 != layers).then(|| Contradiction::Length { key: key.to_owned(), length, layers })
-}
-
-fn multiple(whole: Option<(&'static str, u64)>, part: Option<(&'static str, u64)>) -> Option<Contradiction> {
-    let ((whole_key, whole), (part_key, part)) = (whole?, part?);
-    let divides = part != 0 && whole.is_multiple_of(part);
-    (!divides).then_some(Contradiction::NotAMultiple { whole_key, whole, part_key, part })
-}
-
-/// The first of the keys that has a number.
-fn number(config: &Value, keys: &[&'static str]) -> Option<(&'static str, u64)> {
-    keys.iter().find_map(|key| Some((*key, config.get(key)?.as_u64()?)))
 }
 
 /// The value at a dotted path.
@@ -228,35 +161,5 @@ mod tests {
             "query_pre_attn_scalar": 256, "attention_multiplier": 1.0});
         let found = faults(&config, &["hidden_size", "num_attention_heads"]);
         assert_eq!(found, ["num_key_value_heads", "head_dim", "query_pre_attn_scalar", "attention_multiplier"]);
-    }
-
-    #[test]
-    fn what_other_keys_make_idle_is_neutral() {
-        let only_experts = json!({"intermediate_size": 48, "moe_intermediate_size": 24, "decoder_sparse_step": 1,
-            "mlp_only_layers": []});
-        assert_eq!(faults(&only_experts, &["moe_intermediate_size"]), <[&str; 0]>::default());
-        for (key, value) in [("decoder_sparse_step", json!(2)), ("mlp_only_layers", json!([0]))] {
-            let mut some_dense = only_experts.clone();
-            some_dense[key] = value;
-            let found = faults(&some_dense, &["moe_intermediate_size"]);
-            assert_eq!(found.iter().filter(|found| *found == "intermediate_size").count(), 1);
-        }
-        let mut attention = json!({"attention_types": [[["global", "local"], 1]]});
-        assert_eq!(faults(&attention, &[]), ["attention_types"]);
-        attention["attention_layers"] = json!(["global", "local"]);
-        assert_eq!(faults(&attention, &[]), ["attention_layers"]);
-    }
-
-    #[test]
-    fn contradictions_come_all_at_once_with_both_values() {
-        let config = json!({"num_attention_heads": 7, "num_key_value_heads": 2, "hidden_size": 64,
-            "num_hidden_layers": 3, "layer_types": ["full_attention"]});
-        let found: Vec<_> = contradictions(&config).iter().map(ToString::to_string).collect();
-        assert_eq!(found.len(), 3);
-        for (text, parts) in found.iter().zip([["is 7", "is 2"], ["is 64", "is 7"], ["1 entries", "3 layers"]]) {
-            assert!(parts.iter().all(|part| text.contains(part)), "{text}");
-        }
-        assert!(contradictions(&json!({"n_head": 4, "n_embd": 64, "head_dim": null})).is_empty());
-        assert!(contradictions(&json!({"num_attention_heads": 7, "hidden_size": 64, "head_dim": 16})).is_empty());
     }
 }

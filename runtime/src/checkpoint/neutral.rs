@@ -157,6 +157,9 @@ const INERT: &[&str] = &[
     "special_dtypes",
     "unsloth_version",
     "unsloth_fixed",
+    "init_std",
+    "init_device",
+    "seed",
 ];
 
 /// Whether a key says nothing about the mathematics of an answer.
@@ -336,6 +339,48 @@ const MATHEMATICAL: &[(&str, &[Neutral])] = &[
     ("moe_normalize_expert_weights", &[]),
     ("moe_use_expert_bias", &[F]),
     ("use_expert_bias", &[F]),
+    ("mlp_layer_types", &[Neutral::Text("dense")]),
+    ("num_dense_layers", &[ZERO]),
+    ("moe_k", &[ZERO]),
+    ("moe_layers", &[Neutral::Empty]),
+    ("moe_renormalize", &[F]),
+    ("router_scaling_factor", &[ONE]),
+    ("moe_routed_scaling_factor", &[ONE]),
+    ("route_scale", &[ONE]),
+    ("moe_router_logit_softcapping", &[ZERO]),
+    ("moe_apply_router_weight_on_input", &[F]),
+    ("intermediate_size_mlp", &[]),
+    ("shared_experts_intermediate_size", &[ZERO]),
+    ("expert_selection_fn", &[Neutral::Text("softmax")]),
+    ("enable_moe_block", &[F]),
+    // Peculiarities of single families.
+    ("embedding_scale", &[ONE]),
+    ("swiglu_alpha", &[]),
+    ("norm_bias", &[F]),
+    ("mup_enabled", &[F]),
+    ("attention_k_eq_v", &[F]),
+    ("hidden_size_per_layer_input", &[ZERO]),
+    ("use_double_wide_mlp", &[F]),
+    ("layer_rope_theta", &[Neutral::Number(10_000.0)]),
+    ("attention_value_scale", &[ONE]),
+    ("use_post_norm", &[F]),
+    ("use_sandwich_norm", &[F]),
+    ("use_attention_gate", &[F]),
+    ("_remove_final_layer_norm", &[F]),
+    ("layer_norm_elementwise_affine", &[T]),
+    ("embedding_fraction", &[ONE]),
+    ("ffn_dim", &[]),
+    ("local_attention", &[]),
+    ("full_attn_idxs", &[]),
+    ("block_types", &[Neutral::Text("attention")]),
+    ("learned_pos_emb", &[]),
+    ("per_layer_config", &[Neutral::Empty]),
+    ("attention_window_size", &[]),
+    ("laurel_rank", &[]),
+    ("altup_num_inputs", &[]),
+    ("activation_sparsity_pattern", &[ZERO]),
+    ("output_logit_soft_cap", &[ZERO]),
+    ("gated_norm_rank", &[]),
     // Other ways to store weights.
     ("quantization_config", &[]),
     ("compression_config", &[]),
@@ -355,7 +400,9 @@ pub(super) fn neutral(config: &Value, path: &str) -> Option<Vec<Neutral>> {
         return Some(own);
     }
     let known = MATHEMATICAL.iter().find(|(known, _)| *known == key);
-    let is_other_layer = ["mamba_", "ssm_", "linear_", "lru_", "conv_"].iter().any(|start| key.starts_with(start));
+    let is_other_layer = ["mamba_", "ssm_", "linear_", "lru_", "conv_", "index_", "swa_", "time_step_"]
+        .iter()
+        .any(|start| key.starts_with(start));
     known.map(|(_, neutral)| neutral.to_vec()).or(is_other_layer.then(Vec::new))
 }
 
@@ -404,16 +451,6 @@ fn dependent(config: &Value, path: &str, key: &str) -> Option<Vec<Neutral>> {
             [Neutral::Number(0.0)].into_iter().chain(context).collect()
         }
         "max_window_layers" if beside("sliding_window").is_none() => vec![Neutral::Any],
-        // The same once more, in short.
-        "attention_types" if beside("attention_layers").is_some() => vec![Neutral::Any],
-        // The width of layers without experts, of which there are none.
-        "intermediate_size"
-            if number(&["decoder_sparse_step"]) == Some(1.0)
-                && beside("moe_intermediate_size").is_some()
-                && beside("mlp_only_layers").is_none_or(|layers| Neutral::Empty.is(layers)) =>
-        {
-            vec![Neutral::Any]
-        }
         "max_window_layers" => vec![],
         _ => return None,
     })

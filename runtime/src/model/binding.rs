@@ -195,6 +195,8 @@ impl<T: Number> Div for Quantity<T> {
 pub enum Literal {
     /// Absent or null.
     None,
+    /// Whatever it is.
+    Any,
     /// True or false.
     Bool(bool),
     /// A number.
@@ -209,6 +211,7 @@ impl Literal {
     fn is(self, found: Option<&Value>) -> bool {
         match self {
             Literal::None => found.is_none(),
+            Literal::Any => true,
             Literal::Bool(wanted) => found.and_then(Value::as_bool) == Some(wanted),
             Literal::Number(wanted) => found.and_then(Value::as_f64) == Some(wanted),
             Literal::Text(wanted) => found.and_then(Value::as_str) == Some(wanted),
@@ -223,6 +226,7 @@ impl std::fmt::Display for Literal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Literal::None => write!(f, "absent"),
+            Literal::Any => write!(f, "anything"),
             Literal::Bool(value) => write!(f, "{value}"),
             Literal::Number(value) => write!(f, "{value}"),
             Literal::Text(value) => write!(f, "{value:?}"),
@@ -329,6 +333,19 @@ impl<'a> Binding<'a> {
             && let Quantity::Known(context) = self.checked(Definition { name: "context", expression }, found)
         {
             self.context = Some(context as usize);
+        }
+    }
+
+    /// Refuses sizes that do not go together: `found` must be a whole number, and not negative. `values` are the sizes
+    /// that it is made of.
+    pub fn condition(&mut self, what: &'static str, found: Size, values: &[(&'static str, Size)]) {
+        if matches!(found, Quantity::Uneven(..) | Quantity::OutOfRange) {
+            let known = values.iter().filter_map(|(name, value)| match value {
+                Quantity::Known(value) => Some(format!("{name} is {value}")),
+                _ => None,
+            });
+            let values = known.collect::<Vec<_>>().join(", ");
+            self.faults.push(ConfigFault::Condition { graph: self.graph, what, values });
         }
     }
 

@@ -35,7 +35,7 @@ impl Form {
             is_vector,
             transposed: piece.transposed && !is_vector,
             stacked: piece.stacked,
-            total_rows: piece.slice.map_or(rows, |slice| slice.of) * along_rows.num_ranks,
+            total_rows: piece.slice.map_or(rows * along_rows.num_ranks, |slice| slice.of),
             total_columns: columns * along_columns.num_ranks,
             rows,
             pick: pick(piece.slice, rows, along_rows),
@@ -85,9 +85,7 @@ impl Form {
 fn pick(slice: Option<Slice>, rows: usize, rank: Rank) -> RowPick {
     match slice {
         None => RowPick::stretch(rank.number * rows),
-        Some(Slice { from, take, every, .. }) if take == every => {
-            RowPick::stretch(from * rank.num_ranks + rank.number * rows)
-        }
+        Some(Slice { from, take, every, .. }) if take == every => RowPick::stretch(from + rank.number * rows),
         Some(Slice { from, take, every, .. }) => {
             let groups = rows.checked_div(take).unwrap_or(0);
             RowPick { from: from + rank.number * groups * every, take, every }

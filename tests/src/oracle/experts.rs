@@ -16,6 +16,17 @@ pub(super) struct Routing {
     pub(super) bias: Option<Vec<f64>>,
 }
 
+/// How far the last chosen expert is ahead of the first that was not, in the row where that is least: arithmetic less
+/// exact than this one may choose another where it is nearly nothing.
+pub(super) fn closest_choice(logits: &Matrix, routing: &Routing) -> f64 {
+    let lead = |row: &[f64]| {
+        let mut judged = judged(row, routing).1;
+        judged.sort_by(|a, b| b.total_cmp(a));
+        judged.get(routing.top_k).map_or(f64::INFINITY, |next| judged[routing.top_k - 1] - next)
+    };
+    logits.rows().map(lead).fold(f64::INFINITY, f64::min)
+}
+
 /// The numbers of the experts of each row with the highest scores, and their shares.
 pub(super) fn route(logits: &Matrix, routing: &Routing) -> [Matrix; 2] {
     [
@@ -25,17 +36,24 @@ pub(super) fn route(logits: &Matrix, routing: &Routing) -> [Matrix; 2] {
 }
 
 fn chosen(logits: &[f64], routing: &Routing) -> Vec<(usize, f64)> {
+    let (scores, judged) = judged(logits, routing);
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    // A stable sort: the lower number stays first among equals.
+    order.sort_by(|&a, &b| judged[b].total_cmp(&judged[a]));
+    order.truncate(routing.top_k);
+    let sum: f64 = if routing.renormalize { order.iter().map(|&expert| scores[expert]).sum() } else { 1.0 };
+    order.into_iter().map(|expert| (expert, scores[expert] / sum)).collect()
+}
+
+/// The scores of all experts, and what they are chosen by.
+fn judged(logits: &[f64], routing: &Routing) -> (Vec<f64>, Vec<f64>) {
     let scores = match routing.scoring {
         Scoring::Softmax => softmax(logits),
         Scoring::Sigmoid => logits.iter().map(|&logit| sigmoid(logit)).collect(),
     };
-    let judged = |expert: usize| scores[expert] + routing.bias.as_ref().map_or(0.0, |bias| bias[expert]);
-    let mut order: Vec<usize> = (0..scores.len()).collect();
-    // A stable sort: the lower number stays first among equals.
-    order.sort_by(|&a, &b| judged(b).total_cmp(&judged(a)));
-    order.truncate(routing.top_k);
-    let sum: f64 = if routing.renormalize { order.iter().map(|&expert| scores[expert]).sum() } else { 1.0 };
-    order.into_iter().map(|expert| (expert, scores[expert] / sum)).collect()
+    let bias = |expert: usize| routing.bias.as_ref().map_or(0.0, |bias| bias[expert]);
+    let judged = scores.iter().enumerate().map(|(expert, score)| score + bias(expert)).collect();
+    (scores, judged)
 }
 
 /// Each row times the matrices of its experts, with their biases, one product behind the other; a row as wide as all its

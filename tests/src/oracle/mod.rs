@@ -17,10 +17,13 @@ mod rotary;
 mod tensors;
 mod weights;
 
+use std::cell::Cell;
+
 use serde_json::Value;
+use trefoil::config::lookup;
 use trefoil_ir::bind::{Bound, bind};
 use trefoil_ir::dim::Dim;
-use trefoil_ir::graph::{Graph, Literal, Node};
+use trefoil_ir::graph::{Graph, Node};
 use trefoil_ir::ids::{BlockId, ParamId, ValueId};
 use trefoil_ir::op::Op;
 
@@ -37,6 +40,8 @@ pub struct Oracle<'a> {
     tensors: &'a Tensors,
     /// What stands before the name of every tensor.
     prefix: String,
+    /// Of all routers since the logits were last asked for.
+    closest_choice: Cell<f64>,
 }
 
 impl<'a> Oracle<'a> {
@@ -47,7 +52,14 @@ impl<'a> Oracle<'a> {
     pub fn new(graph: &'a Graph, config: &Value, tensors: &'a Tensors) -> Self {
         let sizes = sizes(graph, config);
         let prefix = tensors.prefix(graph, &sizes);
-        Self { graph, sizes, tied: config["tie_word_embeddings"] == Value::Bool(true), tensors, prefix }
+        let tied = config["tie_word_embeddings"] == Value::Bool(true);
+        Self { graph, sizes, tied, tensors, prefix, closest_choice: Cell::new(f64::INFINITY) }
+    }
+
+    /// Whether arithmetic in 32 bits could send a row of the last sequence to another expert: no logits can be compared
+    /// then.
+    pub fn is_undecided(&self) -> bool {
+        self.closest_choice.get() < 1e-5
     }
 
     /// The logits of every row, `[tokens, vocab]`.
@@ -55,6 +67,7 @@ impl<'a> Oracle<'a> {
     /// # Panics
     /// Where the graph has not been verified, a tensor is missing, or ranks do not agree: this is a test's tool.
     pub fn logits(&self, tokens: &[u32]) -> Matrix {
+        self.closest_choice.set(f64::INFINITY);
         let cuts = cuts(self.graph, tokens.len());
         let mut ranks: Vec<_> = (0..self.num_ranks()).map(|number| Rank::new(number, cuts.clone())).collect();
         for &input in &self.graph.inputs {
@@ -172,25 +185,5 @@ fn exchange(node: &Node, x: ValueId, ranks: &mut [Rank], join: impl Fn(&Matrix, 
 
 /// A graph's sizes at a configuration.
 fn sizes(graph: &Graph, config: &Value) -> Bound {
-    bind(graph, &|key: &str| literal(config, key)).unwrap_or_else(|faults| panic!("{faults:?}"))
-}
-
-/// The value at a dotted path of a configuration; null counts as absent.
-pub fn literal(config: &Value, key: &str) -> Option<Literal> {
-    match key.split('.').try_fold(config, |value, key| value.get(key))? {
-        Value::Null => None,
-        value => literal_of(value),
-    }
-}
-
-/// The value as graphs have it; `None` for what they have not.
-fn literal_of(value: &Value) -> Option<Literal> {
-    match value {
-        Value::Null => Some(Literal::None),
-        Value::Bool(value) => Some(Literal::Bool(*value)),
-        Value::Number(value) => value.as_f64().map(Literal::Number),
-        Value::String(value) => Some(Literal::Text(value.clone())),
-        Value::Array(values) => values.iter().map(literal_of).collect::<Option<_>>().map(Literal::List),
-        Value::Object(_) => None,
-    }
+    bind(graph, &|key: &str| lookup(config, key)).unwrap_or_else(|faults| panic!("{faults:?}"))
 }

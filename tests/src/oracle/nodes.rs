@@ -76,6 +76,7 @@ impl Oracle<'_> {
                 };
                 let bias = bias.map(|bias| self.weight(bias, rank).elements().to_vec());
                 let routing = Routing { top_k: self.size(top_k), scoring: *scoring, renormalize, bias };
+                self.closest_choice.set(self.closest_choice.get().min(experts::closest_choice(&value(x), &routing)));
                 experts::route(&value(x), &routing).into()
             }
             Op::ExpertLinear { x, experts, weight, bias } => {

@@ -96,7 +96,7 @@ pub(super) fn place_numbers(name: &str, layer: usize, expert: usize) -> String {
     name.replace("{layer}", &layer.to_string()).replace("{expert}", &expert.to_string())
 }
 
-/// A slice in numbers, as large as a rank has it.
+/// A slice in numbers.
 struct Stride {
     of: usize,
     from: usize,
@@ -118,7 +118,7 @@ struct Picked {
 impl Picked {
     /// How many the tensor has.
     fn of(&self) -> usize {
-        self.slice.as_ref().map_or(self.rows, |slice| slice.of) * self.ranks
+        self.slice.as_ref().map_or(self.rows * self.ranks, |slice| slice.of)
     }
 
     /// Their numbers. Of one stretch, each rank has a stretch of it; of rows in strides, those of the first rank are
@@ -127,7 +127,7 @@ impl Picked {
         let own = self.rank * self.rows..(self.rank + 1) * self.rows;
         match &self.slice {
             None => own.collect(),
-            Some(slice) if slice.is_one => own.map(|row| slice.from * self.ranks + row).collect(),
+            Some(slice) if slice.is_one => own.map(|row| slice.from + row).collect(),
             Some(slice) => own.map(|row| slice.from + row / slice.take * slice.every + row % slice.take).collect(),
         }
     }
@@ -155,13 +155,13 @@ mod tests {
         assert_eq!(numbers(4, Some((12, 1, 2, 6)), 0, 1), [1, 2, 7, 8]);
     }
 
-    /// Sizes are a rank's own: the tensor has twice as many.
+    /// The number of rows is a rank's own, the tensor is the whole one.
     #[test]
     fn rows_of_two_ranks() {
         assert_eq!(numbers(3, None, 1, 2), [3, 4, 5]);
-        assert_eq!(numbers(2, Some((6, 2, 2, 2)), 0, 2), [4, 5]);
-        assert_eq!(numbers(2, Some((6, 2, 2, 2)), 1, 2), [6, 7]);
-        assert_eq!(numbers(4, Some((12, 1, 2, 6)), 1, 2), [13, 14, 19, 20]);
+        assert_eq!(numbers(2, Some((12, 4, 2, 2)), 0, 2), [4, 5]);
+        assert_eq!(numbers(2, Some((12, 4, 2, 2)), 1, 2), [6, 7]);
+        assert_eq!(numbers(4, Some((24, 1, 2, 6)), 1, 2), [13, 14, 19, 20]);
     }
 
     #[test]

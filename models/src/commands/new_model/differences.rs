@@ -1,14 +1,13 @@
 //! In what a graph differs from a configuration.
 
 use serde_json::Value;
+use trefoil::config::lookup;
 use trefoil_ir::bind::{Bound, bind};
 use trefoil_ir::diag::{Diagnostic, Place};
 use trefoil_ir::dim::Expr;
 use trefoil_ir::graph::Graph;
 use trefoil_ir::op::Op;
 use trefoil_runtime::checkpoint::keys::{self, UnreadKey};
-
-use crate::study;
 
 /// One thing that a porter has to decide.
 pub(super) struct Difference {
@@ -103,7 +102,7 @@ fn bind_what_can_be(graph: &Graph, config: &Value) -> (Bound, Vec<Diagnostic>) {
     let mut rest = graph.clone();
     let mut faults = vec![];
     loop {
-        let found = match bind(&rest, &|key: &str| study::lookup(config, key)) {
+        let found = match bind(&rest, &|key: &str| lookup(config, key)) {
             Ok(bound) => return (bound, faults),
             Err(found) => found,
         };

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 
 use anyhow::Context;
+use trefoil::config::lookup;
 use trefoil::registry::GRAPH_SOURCES;
 use trefoil_ir::graph::Graph;
 
@@ -57,7 +58,7 @@ impl Candidate {
         let compared = subject.tensors.as_ref().map(|held| tensors::compare(&graph, &found.bound, held, tied));
         let tensors = compared.as_ref().map(|compared| (compared.num_found, compared.num_named));
         found.differences.extend(compared.into_iter().flat_map(|compared| compared.differences));
-        let shared = keys.iter().filter(|key| crate::study::lookup(&subject.config, key).is_some()).count();
+        let shared = keys.iter().filter(|key| lookup(&subject.config, key).is_some()).count();
         let own_names = graph.serves.iter().map(|served| stem(served)).chain([name]);
         let likeness = own_names.map(|own| likeness(own, subject.family())).max().unwrap_or(0);
         Ok(Self {

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
+use trefoil::config::lookup;
 use trefoil::registry::PAPER_PLANS;
 use trefoil_ir::graph::Graph;
 use trefoil_passes::cost::{Mix, Model, Workload};
@@ -15,7 +16,7 @@ use trefoil_passes::simulate::picture::View;
 
 use super::subject::{Loaded, device, model};
 use crate::commands::search::suits;
-use crate::study::{bind_ranks, lookup};
+use crate::study::bind_ranks;
 
 /// A model on devices under a workload.
 #[derive(Debug, Clone, Copy)]

@@ -77,10 +77,10 @@ impl Whole {
     fn piece(&self, case: &Case, number: usize) -> Piece {
         let (ranks_of_rows, ranks_of_columns) = case.ranks();
         let rows = self.rows / ranks_of_rows;
-        let of = self.of / ranks_of_rows;
+        let of = self.of;
         let slice = match self.cut {
             Cut::Whole => None,
-            Cut::Stretch => Some(Slice { of, from: self.from / ranks_of_rows, take: rows, every: rows }),
+            Cut::Stretch => Some(Slice { of, from: self.from, take: rows, every: rows }),
             Cut::Groups => Some(Slice { of, from: self.from, take: self.take, every: self.every }),
         };
         let stored = Stored { transposed: self.transposed, slice, plus: self.plus };
@@ -322,15 +322,15 @@ fn a_wrong_shape_is_that_of_the_whole_tensor() {
     let transposed = Stored { transposed: true, ..plain };
     let both = Stored { transposed: true, ..sliced };
     let wrong = |needed: &str| vec![format!("`w` is [3], the model needs {needed} (model.safetensors)")];
-    assert_eq!(faults_of(&[3], Matrix, None, sliced, 2), wrong("[20, 6]"));
+    assert_eq!(faults_of(&[3], Matrix, None, sliced, 2), wrong("[10, 6]"));
     assert_eq!(faults_of(&[3], Matrix, None, transposed, 2), wrong("[6, 8]"));
     assert_eq!(faults_of(&[3], Matrix, None, both, 1), wrong("[6, 10]"));
-    assert_eq!(faults_of(&[3], Vector, None, sliced, 2), wrong("[20]"));
+    assert_eq!(faults_of(&[3], Vector, None, sliced, 2), wrong("[10]"));
     assert_eq!(faults_of(&[3], Experts, Some(5), plain, 2), wrong("[5, 8, 6]"));
-    assert_eq!(faults_of(&[3], Experts, Some(5), both, 4), wrong("[5, 6, 40]"));
-    assert_eq!(faults_of(&[3], ExpertVectors, Some(5), sliced, 2), wrong("[5, 20]"));
-    assert_eq!(faults_of(&[5, 6, 40], Experts, Some(5), both, 4), [""; 0]);
-    assert_eq!(faults_of(&[5, 20], ExpertVectors, Some(5), sliced, 2), [""; 0]);
+    assert_eq!(faults_of(&[3], Experts, Some(5), both, 4), wrong("[5, 6, 10]"));
+    assert_eq!(faults_of(&[3], ExpertVectors, Some(5), sliced, 2), wrong("[5, 10]"));
+    assert_eq!(faults_of(&[5, 6, 10], Experts, Some(5), both, 4), [""; 0]);
+    assert_eq!(faults_of(&[5, 10], ExpertVectors, Some(5), sliced, 2), [""; 0]);
 }
 
 #[test]
