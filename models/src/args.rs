@@ -42,6 +42,12 @@ pub(crate) enum Command {
     Generate(GenerateArgs),
     /// Check a graph, and what it asks of a config.json
     Check(CheckArgs),
+    /// Begin a graph for a model that none serves, from the nearest family
+    ///
+    /// Compares a config.json, and the tensors beside it, with every graph that is compiled in, and writes a copy of the
+    /// nearest one in which each difference is a comment that begins with `DECIDE`. Where a graph serves the model as it
+    /// is, nothing is written.
+    NewModel(NewModelArgs),
     /// Say what bounds a model on a device under a workload, operator by operator
     Analyze(AnalyzeArgs),
     /// Compare the analysis with the numbers that NanoFlow's authors published
@@ -196,6 +202,22 @@ pub(crate) struct CheckArgs {
     /// Configuration whose sizes the graph is bound to
     #[arg(long, env = "TREFOIL_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NewModelArgs {
+    /// A config.json, or the folder of a checkpoint, whose tensors are then compared too
+    #[arg(long, env = "TREFOIL_FROM", value_name = "PATH")]
+    pub(crate) from: PathBuf,
+    /// File to write, or `-` for standard output [default: MODEL_TYPE.ron, in models/graphs if the current folder has that]
+    #[arg(long, env = "TREFOIL_OUT", value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Graph to begin from [default: the nearest]
+    #[arg(long, env = "TREFOIL_GRAPH", value_name = "NAME")]
+    pub(crate) graph: Option<String>,
+    /// Overwrite the file, and write even where a graph serves the model as it is
+    #[arg(long, env = "TREFOIL_FORCE")]
+    pub(crate) force: bool,
 }
 
 /// A model on a device under a workload.

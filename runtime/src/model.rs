@@ -81,26 +81,26 @@ pub struct BoundModel {
     /// `max_position_embeddings`.
     pub context: Option<usize>,
     /// How the checkpoint may name its tensors.
-    pub names: Names,
+    pub names: Names<'static>,
 }
 
 /// How checkpoints of a graph may name their tensors, beyond the weight table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Names {
+pub struct Names<'a> {
     /// What may stand before the name of every tensor. A checkpoint is read with the one under which it has most of the
     /// model's tensors, the first of several.
-    pub prefixes: &'static [&'static str],
+    pub prefixes: &'a [&'a str],
     /// Tensors that the mathematics does not read, below the prefix: `{layer}` and `{expert}` are any number, `*` is any
     /// text.
-    pub ignores: &'static [&'static str],
+    pub ignores: &'a [&'a str],
 }
 
-impl Names {
+impl Names<'_> {
     /// No prefix, nothing ignored.
     pub const PLAIN: Self = Self { prefixes: &[""], ignores: &[] };
 }
 
-impl Default for Names {
+impl Default for Names<'_> {
     fn default() -> Self {
         Self::PLAIN
     }

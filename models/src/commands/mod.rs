@@ -6,6 +6,7 @@ mod check;
 mod dump;
 mod explain;
 mod generate;
+mod new_model;
 mod paper;
 mod profile;
 mod search;
@@ -22,6 +23,7 @@ pub(crate) fn run(command: Command) -> Outcome {
         Command::Serve(args) => serve::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::NewModel(args) => new_model::run(&args),
         Command::Analyze(args) => analyze::run(&args),
         Command::Paper(args) => paper::run(&args),
         Command::Dump(args) => dump::run(&args),

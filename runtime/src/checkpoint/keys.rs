@@ -7,6 +7,7 @@
 
 use serde_json::Value;
 
+pub use super::meaning::meaning;
 use super::neutral::{Neutral, is_inert, neutral};
 
 /// What there is to say of the keys that a graph does not read.

@@ -9,6 +9,7 @@ mod config;
 mod error;
 mod generation;
 pub mod keys;
+mod meaning;
 mod neutral;
 mod tokenizer_config;
 

@@ -5,12 +5,13 @@
 //! difference at once, and only then `pack` maps the files and packs them with all threads. `form` says where in a tensor
 //! a piece is: part of a larger tensor, transposed, one of many experts, and of what ranks share the rank's own.
 //! `extra` lists tensors that the model does not read, `quantised` knows how quantised ones are called. `random` makes
-//! weights of the right shapes out of nothing.
+//! weights of the right shapes out of nothing, `inventory` compares without loading.
 
 mod check;
 mod extra;
 mod fault;
 mod form;
+mod inventory;
 mod layout;
 mod mapped;
 mod names;
@@ -27,6 +28,7 @@ use trefoil_kernels::cpu::{ElementType, PackedMatrix, SourceType};
 
 pub use extra::grouped;
 pub use fault::{WeightFault, WeightsError};
+pub use inventory::Inventory;
 pub use random::random;
 
 use crate::launch::WeightRef;
@@ -92,7 +94,7 @@ pub struct LoadOptions<'a> {
     /// `tie_word_embeddings` of the configuration.
     pub tied: bool,
     /// How the checkpoint may name its tensors, as the bound model says.
-    pub names: Names,
+    pub names: Names<'a>,
     /// Tensors that the model neither reads nor ignores are no fault; they are reported in [`Loaded::unused`].
     pub ignore_extra: bool,
     /// How matrices are stored in memory.

@@ -7,7 +7,7 @@ use super::shards::Shards;
 use crate::model::{Names, WeightSpec};
 
 /// The prefix under which most of the model's tensors are found, the first of several; without any, none.
-pub(super) fn prefix(shards: &Shards, specs: &[WeightSpec], names: Names) -> &'static str {
+pub(super) fn prefix<'a>(shards: &Shards, specs: &[WeightSpec], names: Names<'a>) -> &'a str {
     let [first, others @ ..] = names.prefixes else { return "" };
     if others.is_empty() {
         return first;
@@ -33,7 +33,7 @@ pub(super) fn tensors(specs: &[WeightSpec]) -> BTreeSet<String> {
 }
 
 /// Whether a tensor is one of those that `ignores` names, below the prefix or as it stands.
-pub(super) fn is_ignored(tensor: &str, prefix: &str, names: Names) -> bool {
+pub(super) fn is_ignored(tensor: &str, prefix: &str, names: Names<'_>) -> bool {
     let below = tensor.strip_prefix(prefix);
     names.ignores.iter().any(|pattern| matches(pattern, tensor) || below.is_some_and(|below| matches(pattern, below)))
 }
