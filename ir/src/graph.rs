@@ -41,7 +41,8 @@ pub struct Graph {
     pub context: Option<Expr>,
     /// What may stand before the names of all tensors of a checkpoint; nothing else than the empty one if empty.
     pub prefixes: Vec<String>,
-    /// Tensors that a checkpoint may have without the model reading them; `*` is any text, `{layer}` any number.
+    /// Tensors that a checkpoint may have without the model reading them; `*` is any text, `{layer}` any number,
+    /// `{beyond}` that of a layer behind the last.
     pub ignores: Vec<String>,
     /// Weights of the checkpoint.
     pub weights: Table<WeightId, Weight>,

@@ -98,6 +98,22 @@ fn contradictions_of_a_config_come_all_at_once() {
 }
 
 #[test]
+fn tensors_of_a_checkpoint_are_compared_by_their_headers() {
+    let folder = Folder::new("tensors");
+    let checkpoint = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/parity/olmo2");
+    let said = done(&["check", "olmo2", "--config", checkpoint]);
+    assert!(said.contains("tensors: 25 in the checkpoint"), "{said}");
+    let wrong = include_str!("../graphs/olmo2.ron")
+        .replace("post_feedforward_layernorm", "post_ff_norm")
+        .replace("\"self_attn.k_norm\", eps: \"eps\"", "\"self_attn.k_norm\", eps: \"eps\", group: \"head\"");
+    let (code, said) = failed(&["check", &folder.file("wrong.ron", &wrong), "--config", checkpoint]);
+    assert_eq!(code, 3);
+    for part in ["k_norm.weight` is [16], the model needs [8]", "post_ff_norm.weight` is missing", "are not read"] {
+        assert!(said.contains(part), "{part:?} is not in {said}");
+    }
+}
+
+#[test]
 fn older_and_newer_keys_of_rotary_positions_say_the_same() {
     let folder = Folder::new("rotary-keys");
     let llama3 = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,

@@ -90,7 +90,8 @@ pub struct Names<'a> {
     /// What may stand before the name of every tensor. A checkpoint is read with the one under which it has most of the
     /// model's tensors, the first of several.
     pub prefixes: &'a [&'a str],
-    /// Tensors that the mathematics does not read, below the prefix: `{layer}` and `{expert}` are any number, `*` is any
+    /// Tensors that the mathematics does not read, below the prefix: `{layer}` and `{expert}` are any number, `{beyond}`
+    /// that of a layer behind the last, `*` is any
     /// text.
     pub ignores: &'a [&'a str],
 }

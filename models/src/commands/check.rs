@@ -14,8 +14,10 @@ use trefoil_ir::bind::Bound;
 use trefoil_ir::diag::{Diagnostic, Place};
 use trefoil_ir::graph::Graph;
 use trefoil_runtime::checkpoint::keys::{self, Unread, UnreadKey};
+use trefoil_runtime::weights::{Inventory, WeightFault, WeightsError};
 
 use crate::args::CheckArgs;
+use crate::commands::new_model::tensors;
 use crate::exit::{Exit, OrExit, Outcome};
 use crate::source::{self, Source};
 use crate::study;
@@ -59,6 +61,20 @@ fn check_config(source: &Source, graph: &Graph, path: &Path) -> anyhow::Result<(
         );
     }
     print_sizes(graph, &bound);
+    check_tensors(graph, &bound, &config, path)
+}
+
+/// Compares the tensors of the checkpoint that the configuration belongs to, where there are any: by the headers of its
+/// files, as loading would.
+fn check_tensors(graph: &Graph, bound: &Bound, config: &Value, path: &Path) -> anyhow::Result<()> {
+    let held = match Inventory::open(path) {
+        Err(error) if !path.is_dir() || matches!(error.faults[..], [WeightFault::NoWeights { .. }]) => return Ok(()),
+        held => held?,
+    };
+    let tied = config["tie_word_embeddings"].as_bool().unwrap_or(false);
+    let faults = tensors::faults(graph, bound, &held, tied);
+    anyhow::ensure!(faults.is_empty(), WeightsError { dir: path.to_owned(), faults });
+    println!("tensors: {} in the checkpoint, all as the graph needs them", held.num_tensors());
     Ok(())
 }
 

@@ -6,7 +6,7 @@
 
 mod differences;
 mod nearest;
-mod tensors;
+pub(crate) mod tensors;
 mod write;
 
 use std::fs;

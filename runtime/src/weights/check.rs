@@ -71,9 +71,12 @@ impl Check<'_> {
                 }
             }
         }
+        let num_layers = names::num_layers(self.specs);
         let is_unused = |name: &&str| {
             let is_harmless = HARMLESS.iter().any(|end| name.ends_with(end));
-            !known.contains(*name) && !is_harmless && !names::is_ignored(name, self.prefix, self.options.names)
+            !known.contains(*name)
+                && !is_harmless
+                && !names::is_ignored(name, self.prefix, self.options.names, num_layers)
         };
         self.shards.names().filter(is_unused).map(str::to_owned).collect()
     }

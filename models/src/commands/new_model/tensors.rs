@@ -22,11 +22,7 @@ pub(super) struct Compared {
 /// Holds a graph with these sizes against a checkpoint. `tied`: its configuration ties what may be tied.
 pub(super) fn compare(graph: &Graph, bound: &Bound, held: &Inventory, tied: bool) -> Compared {
     let sizes = Sizes { graph, bound };
-    let specs: Vec<_> = graph.weights.values().map(|weight| sizes.spec(weight)).collect();
-    let [prefixes, ignores] =
-        [&graph.prefixes, &graph.ignores].map(|names| names.iter().map(String::as_str).collect::<Vec<_>>());
-    let names = Names { prefixes: &prefixes, ignores: &ignores };
-    let faults = held.faults(&specs, LoadOptions { tied, names, ..LoadOptions::default() });
+    let faults = faults(graph, bound, held, tied);
     let differences: Vec<_> = faults.iter().filter_map(|fault| sizes.difference(fault, held)).collect();
     let mut named: Vec<_> =
         graph.weights.values().flat_map(|weight| &weight.pieces).map(|piece| &piece.tensor).collect();
@@ -34,6 +30,16 @@ pub(super) fn compare(graph: &Graph, bound: &Bound, held: &Inventory, tied: bool
     named.dedup();
     let absent = differences.iter().filter(|difference| difference.kind != Kind::Extra).count();
     Compared { num_named: named.len(), num_found: named.len().saturating_sub(absent), differences }
+}
+
+/// All that loading the checkpoint by a graph with these sizes would complain of.
+pub(crate) fn faults(graph: &Graph, bound: &Bound, held: &Inventory, tied: bool) -> Vec<WeightFault> {
+    let sizes = Sizes { graph, bound };
+    let specs: Vec<_> = graph.weights.values().map(|weight| sizes.spec(weight)).collect();
+    let [prefixes, ignores] =
+        [&graph.prefixes, &graph.ignores].map(|names| names.iter().map(String::as_str).collect::<Vec<_>>());
+    let names = Names { prefixes: &prefixes, ignores: &ignores };
+    held.faults(&specs, LoadOptions { tied, names, ..LoadOptions::default() })
 }
 
 struct Sizes<'a> {
