@@ -179,4 +179,6 @@ MODELS = {
                     rms_norm_eps=1e-5, rope_parameters=rope(partial_rotary_factor=0.5)),
     "minimax_m2": row("MiniMaxM2", **{**SMALL, "intermediate_size": 24}, head_dim=16, num_local_experts=5,
                       num_experts_per_tok=2, rms_norm_eps=1e-6, rope_parameters=rope(partial_rotary_factor=0.5)),
+    "mpt": row("Mpt", d_model=24, n_heads=6, n_layers=2, max_seq_len=128, attn_config=dict(clip_qkv=1.5),
+               matters=(dict(attn_config=dict()),)),
 }

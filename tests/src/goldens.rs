@@ -57,6 +57,7 @@ pub const MODELS: &[&str] = &[
     "dots1",
     "glm4_moe",
     "minimax_m2",
+    "mpt",
 ];
 
 /// A sequence with the logits of each of its positions.
