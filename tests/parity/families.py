@@ -181,4 +181,8 @@ MODELS = {
                       num_experts_per_tok=2, rms_norm_eps=1e-6, rope_parameters=rope(partial_rotary_factor=0.5)),
     "mpt": row("Mpt", d_model=24, n_heads=6, n_layers=2, max_seq_len=128, attn_config=dict(clip_qkv=1.5),
                matters=(dict(attn_config=dict()),)),
+    # the base of RoPE stretched by `alpha`
+    "hunyuan_v1_dense": row("HunYuanDenseV1", older=True, **SMALL, head_dim=16, rms_norm_eps=1e-5,
+                            rope_parameters=rope(10000.0, "dynamic", alpha=1000.0, factor=1.0),
+                            matters=(dict(rope_parameters=rope(10000.0)),)),
 }

@@ -58,6 +58,7 @@ pub const MODELS: &[&str] = &[
     "glm4_moe",
     "minimax_m2",
     "mpt",
+    "hunyuan_v1_dense",
 ];
 
 /// A sequence with the logits of each of its positions.
