@@ -185,4 +185,5 @@ MODELS = {
     "hunyuan_v1_dense": row("HunYuanDenseV1", older=True, **SMALL, head_dim=16, rms_norm_eps=1e-5,
                             rope_parameters=rope(10000.0, "dynamic", alpha=1000.0, factor=1.0),
                             matters=(dict(rope_parameters=rope(10000.0)),)),
+    "helium": row("Helium", **SMALL, head_dim=8, rms_norm_eps=1e-8, rope_parameters=rope(100000.0)),
 }

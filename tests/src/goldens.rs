@@ -59,6 +59,7 @@ pub const MODELS: &[&str] = &[
     "minimax_m2",
     "mpt",
     "hunyuan_v1_dense",
+    "helium",
 ];
 
 /// A sequence with the logits of each of its positions.
