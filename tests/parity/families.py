@@ -186,4 +186,6 @@ MODELS = {
                             rope_parameters=rope(10000.0, "dynamic", alpha=1000.0, factor=1.0),
                             matters=(dict(rope_parameters=rope(10000.0)),)),
     "helium": row("Helium", **SMALL, head_dim=8, rms_norm_eps=1e-8, rope_parameters=rope(100000.0)),
+    "nanochat": row("NanoChat", **{**SMALL, "hidden_act": "relu2"}, rms_norm_eps=1e-6, final_logit_softcapping=4.0,
+                    rope_parameters=rope(), matters=(dict(final_logit_softcapping=15.0),)),
 }

@@ -60,6 +60,7 @@ pub const MODELS: &[&str] = &[
     "mpt",
     "hunyuan_v1_dense",
     "helium",
+    "nanochat",
 ];
 
 /// A sequence with the logits of each of its positions.
