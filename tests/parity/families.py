@@ -188,4 +188,5 @@ MODELS = {
     "helium": row("Helium", **SMALL, head_dim=8, rms_norm_eps=1e-8, rope_parameters=rope(100000.0)),
     "nanochat": row("NanoChat", **{**SMALL, "hidden_act": "relu2"}, rms_norm_eps=1e-6, final_logit_softcapping=4.0,
                     rope_parameters=rope(), matters=(dict(final_logit_softcapping=15.0),)),
+    "jais2": row("Jais2", **{**SMALL, "hidden_act": "relu2"}, layer_norm_eps=1e-5, rope_parameters=rope(500000.0)),
 }

@@ -61,6 +61,7 @@ pub const MODELS: &[&str] = &[
     "hunyuan_v1_dense",
     "helium",
     "nanochat",
+    "jais2",
 ];
 
 /// A sequence with the logits of each of its positions.
