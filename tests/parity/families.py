@@ -189,4 +189,7 @@ MODELS = {
     "nanochat": row("NanoChat", **{**SMALL, "hidden_act": "relu2"}, rms_norm_eps=1e-6, final_logit_softcapping=4.0,
                     rope_parameters=rope(), matters=(dict(final_logit_softcapping=15.0),)),
     "jais2": row("Jais2", **{**SMALL, "hidden_act": "relu2"}, layer_norm_eps=1e-5, rope_parameters=rope(500000.0)),
+    "cwm": row("Cwm", **{**SMALL, "num_hidden_layers": 4, "max_position_embeddings": 512}, head_dim=16,
+               rms_norm_eps=1e-5, sliding_window=24, layer_types=types("fsss"), rope_parameters=llama3(8.0),
+               matters=WINDOW + FLAT),
 }

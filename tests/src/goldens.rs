@@ -62,6 +62,7 @@ pub const MODELS: &[&str] = &[
     "helium",
     "nanochat",
     "jais2",
+    "cwm",
 ];
 
 /// A sequence with the logits of each of its positions.
