@@ -192,4 +192,6 @@ MODELS = {
     "cwm": row("Cwm", **{**SMALL, "num_hidden_layers": 4, "max_position_embeddings": 512}, head_dim=16,
                rms_norm_eps=1e-5, sliding_window=24, layer_types=types("fsss"), rope_parameters=llama3(8.0),
                matters=WINDOW + FLAT),
+    "ministral": row("Ministral", **SMALL, head_dim=16, rms_norm_eps=1e-5, sliding_window=24, layer_types=types("fs"),
+                     rope_parameters=rope(), matters=WINDOW),
 }

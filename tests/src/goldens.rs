@@ -63,6 +63,7 @@ pub const MODELS: &[&str] = &[
     "nanochat",
     "jais2",
     "cwm",
+    "ministral",
 ];
 
 /// A sequence with the logits of each of its positions.
