@@ -194,4 +194,8 @@ MODELS = {
                matters=WINDOW + FLAT),
     "ministral": row("Ministral", **SMALL, head_dim=16, rms_norm_eps=1e-5, sliding_window=24, layer_types=types("fs"),
                      rope_parameters=rope(), matters=WINDOW),
+    "vaultgemma": row("VaultGemma", **PLAIN, hidden_size=32, intermediate_size=48, **HEADS, sliding_window=24,
+                      query_pre_attn_scalar=9, attn_logit_softcapping=5.0, final_logit_softcapping=4.0,
+                      rope_parameters=rope(),
+                      matters=WINDOW + (dict(attn_logit_softcapping=50.0), dict(query_pre_attn_scalar=16))),
 }

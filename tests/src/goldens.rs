@@ -64,6 +64,7 @@ pub const MODELS: &[&str] = &[
     "jais2",
     "cwm",
     "ministral",
+    "vaultgemma",
 ];
 
 /// A sequence with the logits of each of its positions.
