@@ -198,4 +198,8 @@ MODELS = {
                       query_pre_attn_scalar=9, attn_logit_softcapping=5.0, final_logit_softcapping=4.0,
                       rope_parameters=rope(),
                       matters=WINDOW + (dict(attn_logit_softcapping=50.0), dict(query_pre_attn_scalar=16))),
+    "granitemoeshared": row("GraniteMoeShared", older=True, **{**SMALL, "intermediate_size": 24},
+                            num_local_experts=6, num_experts_per_tok=2, shared_intermediate_size=32,
+                            embedding_multiplier=3.0, residual_multiplier=0.7, attention_multiplier=0.2,
+                            logits_scaling=2.0, rms_norm_eps=1e-5, rope_parameters=rope()),
 }

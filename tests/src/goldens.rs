@@ -65,6 +65,7 @@ pub const MODELS: &[&str] = &[
     "cwm",
     "ministral",
     "vaultgemma",
+    "granitemoeshared",
 ];
 
 /// A sequence with the logits of each of its positions.
