@@ -202,4 +202,6 @@ MODELS = {
                             num_local_experts=6, num_experts_per_tok=2, shared_intermediate_size=32,
                             embedding_multiplier=3.0, residual_multiplier=0.7, attention_multiplier=0.2,
                             logits_scaling=2.0, rms_norm_eps=1e-5, rope_parameters=rope()),
+    "flex_olmo": row("FlexOlmo", **{**SMALL, "intermediate_size": 24}, num_experts=6, num_experts_per_tok=2,
+                     rms_norm_eps=1e-6, rope_parameters=rope(500000.0)),
 }

@@ -66,6 +66,7 @@ pub const MODELS: &[&str] = &[
     "ministral",
     "vaultgemma",
     "granitemoeshared",
+    "flex_olmo",
 ];
 
 /// A sequence with the logits of each of its positions.
