@@ -204,4 +204,7 @@ MODELS = {
                             logits_scaling=2.0, rms_norm_eps=1e-5, rope_parameters=rope()),
     "flex_olmo": row("FlexOlmo", **{**SMALL, "intermediate_size": 24}, num_experts=6, num_experts_per_tok=2,
                      rms_norm_eps=1e-6, rope_parameters=rope(500000.0)),
+    "solar_open": row("SolarOpen", **{k: v for k, v in SMALL.items() if k != "intermediate_size"}, head_dim=16,
+                      moe_intermediate_size=16, n_shared_experts=1, n_routed_experts=5, num_experts_per_tok=2,
+                      norm_topk_prob=True, routed_scaling_factor=2.5, rms_norm_eps=1e-5, rope_parameters=rope()),
 }

@@ -67,6 +67,7 @@ pub const MODELS: &[&str] = &[
     "vaultgemma",
     "granitemoeshared",
     "flex_olmo",
+    "solar_open",
 ];
 
 /// A sequence with the logits of each of its positions.
