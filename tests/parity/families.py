@@ -207,4 +207,7 @@ MODELS = {
     "solar_open": row("SolarOpen", **{k: v for k, v in SMALL.items() if k != "intermediate_size"}, head_dim=16,
                       moe_intermediate_size=16, n_shared_experts=1, n_routed_experts=5, num_experts_per_tok=2,
                       norm_topk_prob=True, routed_scaling_factor=2.5, rms_norm_eps=1e-5, rope_parameters=rope()),
+    "hyperclovax": row("HyperCLOVAX", older=True, **SMALL, embedding_multiplier=3.0, residual_multiplier=0.7,
+                       attention_multiplier=0.2, logits_scaling=2.0, use_post_norm=True, rms_norm_eps=1e-5,
+                       rope_parameters=rope()),
 }

@@ -68,6 +68,7 @@ pub const MODELS: &[&str] = &[
     "granitemoeshared",
     "flex_olmo",
     "solar_open",
+    "hyperclovax",
 ];
 
 /// A sequence with the logits of each of its positions.
