@@ -15,7 +15,7 @@ the models: a family is a row there.
 Everything is seeded; the same versions of torch and transformers give the
 same files, other versions the same numbers up to float32 rounding.
 """
-import argparse, copy, json, os, shutil, zlib
+import argparse, collections, copy, json, os, shutil, zlib
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 import torch
@@ -76,8 +76,8 @@ def build(name):
     return model
 
 
-def older_keys(path, names):
-    """Rewrite config.json in the keys that transformers 4 used."""
+def older_keys(path, names, head_dim):
+    """Rewrite config.json in the keys that transformers 4 used; `head_dim`: what the family takes without the key."""
     names = names if isinstance(names, dict) else {}
     with open(path) as f:
         c = json.load(f)
@@ -91,7 +91,7 @@ def older_keys(path, names):
             c[names.get("rotary", "partial_rotary_factor")] = rope.pop("partial_rotary_factor")
         c["rope_scaling"] = None if rope["rope_type"] == "default" else rope
     c["torch_dtype"] = c.pop("dtype")
-    if "head_dim" in c and (c["head_dim"] or 0) * c["num_attention_heads"] in (0, c["hidden_size"]):
+    if "head_dim" in c and head_dim is None and (c["head_dim"] or 0) * c["num_attention_heads"] in (0, c["hidden_size"]):
         c.pop("head_dim")
     c.pop("layer_types", None)
     c["transformers_version"] = "4.45.0"
@@ -107,7 +107,7 @@ def write(model, name, folder):
     if os.path.exists(g):
         os.remove(g)
     if row["older"]:
-        older_keys(os.path.join(folder, "config.json"), row["older"])
+        older_keys(os.path.join(folder, "config.json"), row["older"], getattr(classes(name)[0], "head_dim", None))
     if row["strip"] or row["buffers"]:
         path = os.path.join(folder, "model.safetensors")
         tensors = {k.removeprefix(row["strip"]): v for k, v in load_file(path).items()}
@@ -176,6 +176,7 @@ def sequence(models, plain, n, clear, generator):
     in all the models, and, unless that is 0, more than twice what the arithmetic of `plain` changes."""
     routers, ids = [Routers(m) for m in models], torch.tensor([], dtype=torch.long)
     for position in range(n):
+        why = collections.Counter()
         for attempt in range(1000):
             token = torch.randint(3, 128, (1,), generator=generator) if position or attempt else torch.tensor([1])
             longer, good = torch.cat((ids, token)), True
@@ -183,13 +184,17 @@ def sequence(models, plain, n, clear, generator):
                 last = logits(m, longer)[-1]
                 top = last.topk(2).values
                 margin = (top[0] - top[1]).item()
-                good = good and r.least() > ROUTED and margin > clear
+                if good and not r.least() > ROUTED:
+                    why["experts chosen narrowly"], good = why["experts chosen narrowly"] + 1, False
+                if good and not margin > clear:
+                    why["best two logits near"], good = why["best two logits near"] + 1, False
             if good and clear:
                 good = margin > 2 * (logits(plain, longer)[-1] - last).abs().max().item()
+                why["logits moved by bf16 arithmetic"] += not good
             if good:
                 break
         else:
-            raise SystemExit("no token is clear")
+            raise SystemExit(f"no token is clear at position {position}: {dict(why)}")
         ids = longer
     return ids
 

@@ -57,6 +57,18 @@ pub const MODELS: &[&str] = &[
     "dots1",
     "glm4_moe",
     "minimax_m2",
+    "mpt",
+    "hunyuan_v1_dense",
+    "helium",
+    "nanochat",
+    "jais2",
+    "cwm",
+    "ministral",
+    "vaultgemma",
+    "granitemoeshared",
+    "flex_olmo",
+    "solar_open",
+    "hyperclovax",
 ];
 
 /// A sequence with the logits of each of its positions.

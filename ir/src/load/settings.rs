@@ -165,7 +165,11 @@ impl<'a> Loader<'a> {
                 let piece = text.raw.get(error.offset..).unwrap_or(text.raw);
                 let first = piece.chars().next().map_or(0, char::len_utf8);
                 let place = self.reader.place(&piece[..first]);
-                let help = "sums, products, quotients, `sqrt(…)`, `ln(…)`, `floor(…)` and `??` over numbers, names and `config.key`";
+                let help = if piece.starts_with('-') {
+                    "a minus stands between two numbers: a negative one is `0 - 1`"
+                } else {
+                    "sums, products, quotients, `sqrt(…)`, `ln(…)`, `floor(…)` and `??` over numbers, names and `config.key`"
+                };
                 self.reader.report(Diagnostic::new("T0107", place, error.message).help(help));
                 None
             }
