@@ -57,6 +57,8 @@ pub const MODELS: &[&str] = &[
     "dots1",
     "glm4_moe",
     "minimax_m2",
+    "deepseek_v2",
+    "deepseek_v3",
 ];
 
 /// A sequence with the logits of each of its positions.
