@@ -85,7 +85,7 @@ fn bind(model: &Model<'_>, tables: &Tables) -> TokenStream {
 fn is_width(graph: &Graph, name: &str) -> bool {
     let mentions = |dim: &Dim| dim.names().contains(&name);
     let weights = graph.weights.values().flat_map(sizes_of);
-    let caches = graph.caches.values().flat_map(|cache| [&cache.kv_heads, &cache.head]);
+    let caches = graph.caches.values().flat_map(|cache| [&cache.kv_heads, &cache.head, cache.value()]);
     let values = graph.values.values().flat_map(|value| &value.ty.shape);
     let definitions = graph.dims.values().map(|dim| &dim.value);
     weights.chain(caches).chain(values).any(mentions) || definitions.flat_map(Expr::names).any(|own| own == name)
@@ -168,7 +168,7 @@ fn literal(literal: &graph::Literal) -> TokenStream {
 /// The sizes of weights, caches and buffers that some configuration could make impossible.
 fn derived_sizes(model: &Model<'_>, tables: &Tables) -> Vec<Dim> {
     let weights = tables.weights.iter().flat_map(|(_, weight)| sizes_of(weight));
-    let caches = tables.caches.iter().flat_map(|(_, cache)| [&cache.kv_heads, &cache.head]);
+    let caches = tables.caches.iter().flat_map(|(_, cache)| [&cache.kv_heads, &cache.head, cache.value()]);
     let angles = tables.angles.iter().map(|(_, angles)| &angles.rotary);
     let schedules = model.plans.iter().filter_map(|planned| planned.graph.schedule.as_ref());
     let buffers = schedules.clone().flat_map(|schedule| schedule.buffers.values().flat_map(|buffer| &buffer.columns));
@@ -278,7 +278,7 @@ fn stored(role: WeightRole, piece: &Piece) -> TokenStream {
 }
 
 fn caches(graph: &Graph, tables: &Tables) -> TokenStream {
-    let sizes = tables.caches.iter().flat_map(|(_, cache)| [&cache.kv_heads, &cache.head]);
+    let sizes = tables.caches.iter().flat_map(|(_, cache)| [&cache.kv_heads, &cache.head, cache.value()]);
     let known = locals(graph, sizes, &quote!(dims));
     let entries: Vec<_> = tables.caches.iter().map(|(_, cache)| cache_spec(graph, cache)).collect();
     let text = quote!(#known #(#entries)*);
@@ -296,7 +296,8 @@ fn cache_spec(graph: &Graph, cache: &Cache) -> TokenStream {
     let name = &cache.name;
     let layers = layers_of(graph, cache.block);
     let (kv_heads, head) = (field("kv_heads", &plain(&cache.kv_heads)), field("head", &plain(&cache.head)));
-    quote!(model::CacheSpec { name: #name.to_owned(), #kv_heads, #head, layers: #layers })
+    let value = field("value", &plain(cache.value()));
+    quote!(model::CacheSpec { name: #name.to_owned(), #kv_heads, #head, #value, layers: #layers })
 }
 
 fn angles(graph: &Graph, tables: &Tables) -> TokenStream {

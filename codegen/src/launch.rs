@@ -8,7 +8,7 @@ use syn::Ident;
 use trefoil_ir::dim::Dim;
 use trefoil_ir::graph::{Graph, Range, SEQS};
 use trefoil_ir::ids::{BufferId, CacheId, EventId, Id, ParamId, StreamId, ValueId, WeightId};
-use trefoil_ir::op::{Function, Mask, Op, RowDomain, Score, Scoring, Switch};
+use trefoil_ir::op::{Function, Groups, Mask, Op, RowDomain, Score, Scoring, Switch};
 use trefoil_ir::schedule::{Launch, Step};
 
 use crate::launchable::home;
@@ -141,6 +141,10 @@ impl<'a> Body<'a> {
                 let fields = [("q", x(q)), self.cached(cache), self.scores(cache, mask, score), out(0)];
                 call("prefill_attention", "Attention", fields)
             }
+            Op::Join { a, b, ref heads } => {
+                let heads = ("heads", self.narrow(heads));
+                call("join", "Join", [("a", x(a)), ("b", x(b)), heads, out(0)])
+            }
             Op::Add { a, b } => call("add", "Add", [("a", x(a)), ("b", x(b)), out(0)]),
             Op::GatedMul { gate, up, by, limit, shift } => {
                 let operands = [("gate", x(gate)), ("up", x(up)), ("by", self.function(by))];
@@ -149,11 +153,12 @@ impl<'a> Body<'a> {
                 call("gated_mul", "GatedMul", [gate, up, by, limit, shift, out(0)])
             }
             Op::Apply { x: from, by } => call("apply", "Apply", [("x", x(from)), ("by", self.function(by)), out(0)]),
-            Op::Route { x: from, scoring, renormalize, bias, .. } => {
+            Op::Route { x: from, scoring, renormalize, bias, ref groups, .. } => {
                 let (scoring, bias) = (("scoring", self::scoring(scoring)), ("bias", self.optional_weight(bias)));
                 let renormalize = ("renormalize", self.switch(renormalize));
                 let (experts, shares) = (("experts", self.write(launch, 0)), ("shares", self.write(launch, 1)));
-                call("route", "Route", [("x", x(from)), scoring, renormalize, bias, experts, shares])
+                let groups = ("groups", self.groups(groups.as_ref()));
+                call("route", "Route", [("x", x(from)), scoring, renormalize, bias, groups, experts, shares])
             }
             Op::ExpertLinear { x: from, experts, weight: id, bias } => {
                 let bias = ("bias", self.optional_weight(bias));
@@ -208,8 +213,20 @@ impl<'a> Body<'a> {
     /// Width of what is normalised by itself: a group, or the whole rows of `x`.
     fn group(&self, x: ValueId, group: &Option<Dim>) -> (&'static str, TokenStream) {
         let whole = self.graph.values[x].ty.columns().cloned().unwrap_or_default();
-        let size = self.size(group.as_ref().unwrap_or(&whole));
-        ("group", if size.clone().into_iter().count() == 1 { quote!(#size as u32) } else { quote!((#size) as u32) })
+        ("group", self.narrow(group.as_ref().unwrap_or(&whole)))
+    }
+
+    fn narrow(&self, size: &Dim) -> TokenStream {
+        let size = self.size(size);
+        if size.clone().into_iter().count() == 1 { quote!(#size as u32) } else { quote!((#size) as u32) }
+    }
+
+    fn groups(&self, groups: Option<&Groups>) -> TokenStream {
+        groups.map_or(quote!(None), |groups| {
+            let ((_, [(_, of), (_, top)]), best) = (groups.parts(), Literal::u64_unsuffixed(groups.counted()));
+            let [of, top] = [of, top].map(|size| self.narrow(size));
+            quote!(Some(launch::Groups { count: #of, top: #top, best: #best }))
+        })
     }
 
     fn cached(&self, cache: CacheId) -> (&'static str, TokenStream) {
@@ -224,7 +241,8 @@ impl<'a> Body<'a> {
         let scale = scale.map_or_else(
             || {
                 let head = self.size(&self.graph.caches[cache].head);
-                quote!(1.0 / (#head as f32).sqrt())
+                let is_sum = head.clone().into_iter().count() > 1;
+                if is_sum { quote!(1.0 / ((#head) as f32).sqrt()) } else { quote!(1.0 / (#head as f32).sqrt()) }
             },
             |scale| self.setting(scale),
         );

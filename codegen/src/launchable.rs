@@ -35,6 +35,7 @@ fn is_launched(op: &Op) -> bool {
         | Op::LayerNorm { .. }
         | Op::Linear { .. }
         | Op::Rope { .. }
+        | Op::Join { .. }
         | Op::Add { .. }
         | Op::GatedMul { .. }
         | Op::Apply { .. }

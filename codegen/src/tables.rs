@@ -111,6 +111,7 @@ fn cache_of(op: &Op) -> Option<CacheId> {
         | Op::LayerNorm { .. }
         | Op::Linear { .. }
         | Op::Rope { .. }
+        | Op::Join { .. }
         | Op::Add { .. }
         | Op::GatedMul { .. }
         | Op::Apply { .. }
@@ -137,6 +138,7 @@ fn angles_of(op: &Op) -> Option<Angles> {
         | Op::LayerNorm { .. }
         | Op::Linear { .. }
         | Op::Attention { .. }
+        | Op::Join { .. }
         | Op::Add { .. }
         | Op::GatedMul { .. }
         | Op::Apply { .. }

@@ -379,14 +379,27 @@ impl Dim {
         }
     }
 
-    /// The size that times `divisor`, a product, gives this one whatever the names stand for; `None` if there is no such.
+    /// The size that times `divisor` gives this one whatever the names stand for; `None` if there is no such. Of a
+    /// divisor that is a sum only multiples by a product are found.
     pub fn exact_quotient(&self, divisor: &Self) -> Option<Self> {
-        let (factors, &size) = divisor.terms.iter().next().filter(|_| divisor.terms.len() == 1)?;
+        if divisor.terms.len() > 1 {
+            return self.quotient_by_sum(divisor);
+        }
+        let (factors, &size) = divisor.terms.iter().next()?;
         let terms = self.terms.iter().map(|(own, &coefficient)| {
             let rest = without(own, factors)?;
             (coefficient % size == 0).then_some((rest, coefficient / size))
         });
         terms.collect::<Option<_>>().map(|terms| Self { terms })
+    }
+
+    fn quotient_by_sum(&self, divisor: &Self) -> Option<Self> {
+        let (own, &coefficient) = self.terms.iter().next()?;
+        divisor.terms.iter().find_map(|(factors, &size)| {
+            let rest = without(own, factors).filter(|_| coefficient % size == 0)?;
+            let quotient = Self { terms: [(rest, coefficient / size)].into_iter().collect() };
+            (quotient.times(divisor) == *self).then_some(quotient)
+        })
     }
 
     fn combine(&self, operator: Operator, other: &Self) -> Self {

@@ -235,10 +235,32 @@ pub struct Cache {
     pub block: BlockId,
     /// Heads of keys and of values.
     pub kv_heads: Dim,
-    /// Width of a head.
+    /// Width of a head of the keys, and of the values where they have no other.
     pub head: Dim,
+    /// Width of a head of the values where that is another.
+    pub value: Option<Dim>,
     /// Where it is declared.
     pub place: Place,
+}
+
+impl Cache {
+    /// Width of a head of the values.
+    pub fn value(&self) -> &Dim {
+        self.value.as_ref().unwrap_or(&self.head)
+    }
+
+    /// Elements of keys and values of a token.
+    pub fn kept(&self) -> Dim {
+        self.kv_heads.times(&self.head.plus(self.value()))
+    }
+
+    /// Columns of what attention gives that has so many of queries; `None` where they are no whole heads.
+    pub fn given(&self, queries: &Dim) -> Option<Dim> {
+        match &self.value {
+            None => Some(queries.clone()),
+            Some(value) => queries.exact_quotient(&self.head).map(|heads| heads.times(value)),
+        }
+    }
 }
 
 /// A value.
@@ -438,6 +460,7 @@ impl Graph {
             | Op::Linear { x, .. }
             | Op::Rope { x, .. }
             | Op::Attention { q: x, .. }
+            | Op::Join { a: x, .. }
             | Op::Add { a: x, .. }
             | Op::GatedMul { gate: x, .. }
             | Op::Route { x, .. }

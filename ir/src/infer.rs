@@ -9,7 +9,7 @@ use std::fmt;
 use crate::dim::Dim;
 use crate::graph::{Cache, Graph, Node, Weight, WeightRole};
 use crate::ids::{BlockId, ValueId, WeightId};
-use crate::op::{Op, Score};
+use crate::op::{Groups, Op, Score};
 use crate::types::{Element, TensorType};
 
 /// Why an operator does not fit what it reads.
@@ -52,6 +52,22 @@ pub enum TypeError {
         columns: Dim,
         /// The width of a head.
         head: Dim,
+    },
+    /// The columns of an operand are not the same number for each head.
+    Parts {
+        /// The operand's field.
+        field: &'static str,
+        /// Its columns.
+        columns: Dim,
+        /// How many heads.
+        heads: Dim,
+    },
+    /// More groups of experts are chosen from than there are.
+    TopGroups {
+        /// How many are chosen from.
+        top: Dim,
+        /// How many there are.
+        of: Dim,
     },
     /// The columns of an operand are no whole number of parts, one per share.
     Shares {
@@ -102,9 +118,11 @@ impl TypeError {
             | TypeError::Rank { field, .. }
             | TypeError::Shape { field, .. }
             | TypeError::Heads { field, .. }
+            | TypeError::Parts { field, .. }
             | TypeError::Role { field, .. } => field,
             TypeError::Rotary { .. } => "rotary",
             TypeError::Window { .. } => "width",
+            TypeError::TopGroups { .. } => "groups",
             TypeError::Shares { .. } | TypeError::Groups { .. } => "x",
         }
     }
@@ -124,6 +142,12 @@ impl fmt::Display for TypeError {
             }
             TypeError::Heads { field, columns, head } => {
                 write!(f, "`{field}` has `{columns}` columns, which is no multiple of the head's `{head}`")
+            }
+            TypeError::Parts { field, columns, heads } => {
+                write!(f, "`{field}` has `{columns}` columns, which is no multiple of the `{heads}` heads")
+            }
+            TypeError::TopGroups { top, of } => {
+                write!(f, "`{top}` groups of experts are chosen from, and there are `{of}`")
             }
             TypeError::Shares { columns, top_k } => {
                 write!(f, "`x` has `{columns}` columns, which is no multiple of the `{top_k}` shares of a row")
@@ -191,10 +215,11 @@ impl Check<'_> {
                 self.keys_and_values(q, k, v, &self.graph.caches[cache]);
                 self.queries(q, &self.graph.caches[cache], score)
             }
+            Op::Join { a, b, ref heads } => self.join(a, b, heads),
             Op::Add { a, b } => self.pair(("a", a), ("b", b)),
             Op::GatedMul { gate, up, .. } => self.pair(("gate", gate), ("up", up)),
             Op::Apply { x, .. } => self.matrix("x", x).map(TensorType::model).into_iter().collect(),
-            Op::Route { x, ref top_k, bias, .. } => self.route(x, top_k, bias),
+            Op::Route { x, ref top_k, bias, ref groups, .. } => self.route(x, top_k, bias, groups.as_ref()),
             Op::ExpertLinear { x, experts, weight, bias } => self.expert_linear(x, experts, weight, bias),
             Op::Combine { x, shares } => self.combine(x, shares),
             Op::Rows { x, at } => self.rows(x, at),
@@ -257,8 +282,14 @@ impl Check<'_> {
         x.into_iter().map(|x| TensorType::model([x.shape[0].clone(), out.clone()])).collect()
     }
 
-    fn route(&mut self, x: ValueId, top_k: &Dim, bias: Option<WeightId>) -> Vec<TensorType> {
+    fn route(&mut self, x: ValueId, top_k: &Dim, bias: Option<WeightId>, groups: Option<&Groups>) -> Vec<TensorType> {
         let Some([rows, experts]) = self.matrix("x", x) else { return vec![] };
+        // Only numbers tell whether experts are whole groups, and whether enough of them are chosen from.
+        if let Some([(_, of), (_, top)]) = groups.map(|groups| groups.parts().1)
+            && is_surely_more(top, of)
+        {
+            self.errors.push(TypeError::TopGroups { top: top.clone(), of: of.clone() });
+        }
         if let Some(bias) = bias {
             let found = self.weight("bias", bias, WeightRole::Vector).columns.clone();
             self.same("bias", "the logits", vec![experts], vec![found]);
@@ -322,18 +353,32 @@ impl Check<'_> {
             let found = self.weight("sinks", sinks, WeightRole::Vector).columns.clone();
             self.same("sinks", "`q`", vec![heads], vec![found]);
         }
-        vec![TensorType::model([rows, columns])]
+        let given = cache.given(&columns).unwrap_or(columns);
+        vec![TensorType::model([rows, given])]
     }
 
     fn keys_and_values(&mut self, rows_of: ValueId, k: ValueId, v: ValueId, cache: &Cache) {
         let rows = self.graph.values[rows_of].ty.shape.first().cloned();
-        let columns = cache.kv_heads.times(&cache.head);
-        for (field, operand) in [("k", k), ("v", v)] {
+        for (field, operand, width) in [("k", k, &cache.head), ("v", v, cache.value())] {
+            let columns = cache.kv_heads.times(width);
             if let (Some(rows), Some(found)) = (rows.clone(), self.matrix(field, operand)) {
                 let wanted_by = format!("the cache `{}`", cache.name);
-                self.same(field, &wanted_by, vec![rows, columns.clone()], found.into());
+                self.same(field, &wanted_by, vec![rows, columns], found.into());
             }
         }
+    }
+
+    fn join(&mut self, a: ValueId, b: ValueId, heads: &Dim) -> Vec<TensorType> {
+        let (Some([rows, first]), Some([other, second])) = (self.matrix("a", a), self.matrix("b", b)) else {
+            return vec![];
+        };
+        self.same("b", "`a`", vec![rows.clone(), second.clone()], vec![other, second.clone()]);
+        if first.exact_quotient(heads).is_none() {
+            self.errors.push(TypeError::Parts { field: "a", columns: first.clone(), heads: heads.clone() });
+        }
+        // One part that all heads have counts once for each.
+        let second = if second.exact_quotient(heads).is_none() { second.times(heads) } else { second };
+        vec![TensorType::model([rows, first.plus(&second)])]
     }
 
     fn pair(&mut self, a: (&'static str, ValueId), b: (&'static str, ValueId)) -> Vec<TensorType> {

@@ -8,7 +8,7 @@
 
 mod settings;
 
-pub use settings::{Function, Mask, Pairs, Pattern, RopeScaling, Score, Scoring, Switch, layer_orders};
+pub use settings::{Function, Groups, Mask, Pairs, Pattern, RopeScaling, Score, Scoring, Switch, layer_orders};
 
 use crate::dim::Dim;
 use crate::ids::{BlockId, CacheId, ParamId, ValueId, WeightId};
@@ -89,6 +89,15 @@ pub enum Op {
         /// How scores are made.
         score: Score,
     },
+    /// Heads put together of two parts: of each head the columns that `a` has of it, then those that `b` has.
+    Join {
+        /// `[rows, heads * n]`.
+        a: ValueId,
+        /// `[rows, heads * m]`, or `[rows, m]`: one part that all heads have.
+        b: ValueId,
+        /// How many heads.
+        heads: Dim,
+    },
     /// `a + b`.
     Add {
         /// `[rows, n]`.
@@ -131,6 +140,8 @@ pub enum Op {
         renormalize: Switch,
         /// `[experts]`: added to scores for the choice, not for the shares (DeepSeek-V3).
         bias: Option<WeightId>,
+        /// Only experts of the best groups are chosen from.
+        groups: Option<Groups>,
     },
     /// A product with the matrix of each expert that a row goes to: `out[r, k] = x[r, k] · weight[experts[r, k]]ᵀ +
     /// bias[experts[r, k]]`, `[rows, top_k * out]`.
@@ -305,6 +316,7 @@ impl Op {
             Op::Linear { .. } => "Linear",
             Op::Rope { .. } => "Rope",
             Op::Attention { .. } => "Attention",
+            Op::Join { .. } => "Join",
             Op::Add { .. } => "Add",
             Op::GatedMul { .. } => "GatedMul",
             Op::Apply { .. } => "Apply",
@@ -339,7 +351,7 @@ impl Op {
             Op::Combine { x, shares } => vec![("x", x), ("shares", shares)],
             Op::Rope { x, pos, .. } => vec![("x", x), ("pos", pos)],
             Op::Attention { q, k, v, .. } => vec![("q", q), ("k", k), ("v", v)],
-            Op::Add { a, b } | Op::AddRmsNorm { a, b, .. } => vec![("a", a), ("b", b)],
+            Op::Join { a, b, .. } | Op::Add { a, b } | Op::AddRmsNorm { a, b, .. } => vec![("a", a), ("b", b)],
             Op::GatedMul { gate, up, .. } => vec![("gate", gate), ("up", up)],
             Op::Rows { x, at } => vec![("x", x), ("at", at)],
             Op::Repeat { with, .. } => vec![("with", with)],
@@ -364,7 +376,7 @@ impl Op {
             Op::Combine { x, shares } => vec![x, shares],
             Op::Rope { x, pos, .. } => vec![x, pos],
             Op::Attention { q, k, v, .. } => vec![q, k, v],
-            Op::Add { a, b } | Op::AddRmsNorm { a, b, .. } => vec![a, b],
+            Op::Join { a, b, .. } | Op::Add { a, b } | Op::AddRmsNorm { a, b, .. } => vec![a, b],
             Op::GatedMul { gate, up, .. } => vec![gate, up],
             Op::Rows { x, at } => vec![x, at],
             Op::Repeat { with, .. } => vec![with],
@@ -392,6 +404,7 @@ impl Op {
                 score.sinks.iter_mut().collect()
             }
             Op::Rope { .. }
+            | Op::Join { .. }
             | Op::Add { .. }
             | Op::GatedMul { .. }
             | Op::Apply { .. }
@@ -422,6 +435,7 @@ impl Op {
             Op::Route { renormalize: Switch::On | Switch::Off, .. }
             | Op::Embed { .. }
             | Op::Linear { .. }
+            | Op::Join { .. }
             | Op::Add { .. }
             | Op::ExpertLinear { .. }
             | Op::Combine { .. }
@@ -445,6 +459,7 @@ impl Op {
             | Op::Linear { .. }
             | Op::Rope { .. }
             | Op::Attention { .. }
+            | Op::Join { .. }
             | Op::Add { .. }
             | Op::GatedMul { .. }
             | Op::Apply { .. }
@@ -472,6 +487,7 @@ impl Op {
             | Op::LayerNorm { .. }
             | Op::Linear { .. }
             | Op::Rope { .. }
+            | Op::Join { .. }
             | Op::Add { .. }
             | Op::GatedMul { .. }
             | Op::Apply { .. }
@@ -498,6 +514,7 @@ impl Op {
             | Op::Linear { .. }
             | Op::Rope { .. }
             | Op::Attention { .. }
+            | Op::Join { .. }
             | Op::Add { .. }
             | Op::GatedMul { .. }
             | Op::Apply { .. }
@@ -526,6 +543,7 @@ impl Op {
             | Op::LayerNorm { .. }
             | Op::Linear { .. }
             | Op::Attention { .. }
+            | Op::Join { .. }
             | Op::GatedMul { .. }
             | Op::Route { .. }
             | Op::ExpertLinear { .. }
@@ -550,6 +568,7 @@ impl Op {
             | Op::Linear { .. }
             | Op::Rope { .. }
             | Op::Attention { .. }
+            | Op::Join { .. }
             | Op::Add { .. }
             | Op::GatedMul { .. }
             | Op::Apply { .. }

@@ -50,7 +50,11 @@ fn block(text: &mut String, graph: &Graph, id: BlockId) {
     let _ = writeln!(text, "            takes: {{ {}: {takes} }},", quoted(name));
     let caches = graph.caches.values().filter(|cache| cache.block == id);
     let caches: Vec<_> = caches
-        .map(|cache| (&cache.name, format!("KvCache(heads: \"{}\", head: \"{}\")", cache.kv_heads, cache.head)))
+        .map(|cache| {
+            let value = cache.value.as_ref().map_or_else(String::new, |value| format!(", value: {}", size(value)));
+            let sizes = format!("heads: {}, head: {}{value}", size(&cache.kv_heads), size(&cache.head));
+            (&cache.name, format!("KvCache({sizes})"))
+        })
         .collect();
     if !caches.is_empty() {
         entries(text, 3, "keeps", caches.into_iter());
@@ -137,7 +141,7 @@ impl Printer<'_> {
                 fields.push(("mask", format!("{mask:?}")));
                 fields.extend(self.score(*score));
             }
-            Op::Route { top_k, scoring, renormalize, bias, .. } => {
+            Op::Route { top_k, scoring, renormalize, bias, groups, .. } => {
                 fields.push(("top_k", size(top_k)));
                 fields.push(("scoring", format!("{scoring:?}")));
                 let renormalize = match renormalize {
@@ -147,6 +151,10 @@ impl Printer<'_> {
                 };
                 fields.push(("renormalize", renormalize));
                 fields.extend(bias.map(|bias| ("bias", self.weight(bias))));
+                fields.extend(groups.iter().map(|groups| {
+                    let (name, [(_, of), (_, top)]) = groups.parts();
+                    ("groups", format!("{name}(of: {}, top: {})", size(of), size(top)))
+                }));
             }
             Op::ExpertLinear { weight, bias, .. } => {
                 let matrices = &self.graph.weights[*weight];
@@ -160,6 +168,7 @@ impl Printer<'_> {
                 fields.extend(limit.map(|limit| ("limit", self.param(limit))));
                 fields.extend(shift.map(|shift| ("shift", self.param(shift))));
             }
+            Op::Join { heads, .. } => fields.push(("heads", size(heads))),
             Op::Apply { by, .. } => fields.push(("by", self.function(*by))),
             Op::Repeat { blocks, pattern, times, with } => fields = self.repeat(blocks, pattern, times, *with),
             Op::Add { .. }

@@ -126,13 +126,13 @@ const PAGE_TOKENS: usize = 64;
 /// A cache of `num_pages` written pages.
 fn cache(memory: &mut Vec<u8>, num_pages: usize) -> KvPages {
     const CACHE_LINE: usize = 64;
-    let bytes = num_pages * KvPages::bytes_per_page(ElementType::Bf16, KV_HEADS, HEAD, PAGE_TOKENS);
+    let bytes = num_pages * KvPages::bytes_per_page(ElementType::Bf16, KV_HEADS, (HEAD, HEAD), PAGE_TOKENS);
     // 0x3c3c is a small bf16.
     *memory = vec![0x3c; bytes + CACHE_LINE];
     let shift = memory.as_ptr().align_offset(CACHE_LINE);
     let base = memory[shift..].as_mut_ptr();
     // SAFETY: the memory has just been sized for these pages and outlives the benchmark that uses them.
-    unsafe { KvPages::from_raw(base, ElementType::Bf16, num_pages, KV_HEADS, HEAD, PAGE_TOKENS) }
+    unsafe { KvPages::from_raw(base, ElementType::Bf16, num_pages, KV_HEADS, (HEAD, HEAD), PAGE_TOKENS) }
 }
 
 fn bench_decode(threads: usize, limits: &Limits) {

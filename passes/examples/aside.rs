@@ -48,6 +48,7 @@ fn is_short(op: &Op) -> bool {
         Op::RmsNorm { .. }
         | Op::LayerNorm { .. }
         | Op::AddRmsNorm { .. }
+        | Op::Join { .. }
         | Op::Add { .. }
         | Op::GatedMul { .. }
         | Op::Apply { .. } => true,

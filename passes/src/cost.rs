@@ -74,6 +74,7 @@ pub fn of(graph: &Graph, op: &Op) -> Cost {
         Op::RmsNorm { x, .. } => elementwise(&sizes.width(x), 4, 2),
         Op::LayerNorm { x, .. } => elementwise(&sizes.width(x), 8, 2),
         Op::AddRmsNorm { a, .. } => elementwise(&sizes.width(a), 5, 4),
+        Op::Join { a, b, ref heads } => sizes.join(a, b, heads),
         Op::Add { a, .. } => elementwise(&sizes.width(a), 1, 3),
         Op::GatedMul { gate, .. } => elementwise(&sizes.width(gate), 5, 3),
         Op::Apply { x, .. } => elementwise(&sizes.width(x), 4, 2),
@@ -123,8 +124,7 @@ impl Sizes<'_> {
 
     /// Elements of keys and values of a token.
     fn kept(&self, cache: CacheId) -> Dim {
-        let cache = &self.graph.caches[cache];
-        cache.kv_heads.times(&cache.head).times(&Dim::constant(2))
+        self.graph.caches[cache].kept()
     }
 
     fn product(&self, weight: WeightId) -> Cost {
@@ -161,12 +161,22 @@ impl Sizes<'_> {
         Cost { flops: all.times(&rows).times(&Dim::constant(2)), bytes, network: Dim::default() }
     }
 
+    /// Both parts are read, and the heads written.
+    fn join(&self, a: ValueId, b: ValueId, heads: &Dim) -> Cost {
+        let (a, b) = (self.width(a), self.width(b));
+        let all = if b.exact_quotient(heads).is_none() { b.times(heads) } else { b.clone() };
+        let moved = a.times(&Dim::constant(2)).plus(&b).plus(&all);
+        Cost { bytes: moved.times(&Dim::name(ROWS)).times(&activation()), ..Cost::default() }
+    }
+
     fn attention(&self, q: ValueId, cache: CacheId) -> Cost {
         let width = self.width(q);
-        let queries = width.times(&Dim::name(ROWS)).times(&activation()).times(&Dim::constant(2));
+        // They are whole heads: the type of the result has said so.
+        let both = self.graph.caches[cache].given(&width).unwrap_or_default().plus(&width);
+        let moved = both.times(&Dim::name(ROWS)).times(&activation());
         let kept = self.kept(cache).times(&Dim::name(KV_BYTES)).times(&Dim::name(KEPT));
-        let flops = width.times(&Dim::name(KEYS)).times(&Dim::constant(4));
-        Cost { flops, bytes: queries.plus(&kept), network: Dim::default() }
+        let flops = both.times(&Dim::name(KEYS)).times(&Dim::constant(2));
+        Cost { flops, bytes: moved.plus(&kept), network: Dim::default() }
     }
 
     fn all_reduce(&self, x: ValueId, ranks: &Dim) -> Cost {

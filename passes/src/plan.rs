@@ -215,12 +215,13 @@ pub(crate) fn most_specific<'a, T: 'a>(rules: impl Iterator<Item = &'a Rule<T>>,
 }
 
 /// The operators that plans may speak of, whether or not a graph has them.
-pub(crate) const OPERATORS: [&str; 20] = [
+pub(crate) const OPERATORS: [&str; 21] = [
     "Embed",
     "RmsNorm",
     "LayerNorm",
     "Linear",
     "Rope",
+    "Join",
     "Add",
     "GatedMul",
     "Apply",

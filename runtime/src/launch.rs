@@ -19,8 +19,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use attention::{Attention, KvWrite, Rope, Scores};
-pub use elementwise::{Add, AddRmsNorm, Apply, Function, GatedMul, LayerNorm, RmsNorm};
-pub use experts::{Combine, ExpertLinear, Route, Scoring};
+pub use elementwise::{Add, AddRmsNorm, Apply, Function, GatedMul, Join, LayerNorm, RmsNorm};
+pub use experts::{Combine, ExpertLinear, Groups, Route, Scoring};
 
 use crate::executor::Slot;
 
@@ -265,6 +265,8 @@ pub trait Device: Send + Sync + 'static {
     fn decode_attention(&self, site: Site, args: Attention);
     /// Attention of prefill rows.
     fn prefill_attention(&self, site: Site, args: Attention);
+    /// Heads put together of two parts.
+    fn join(&self, site: Site, args: Join);
     /// Sum of two regions.
     fn add(&self, site: Site, args: Add);
     /// Gated activation.

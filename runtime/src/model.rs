@@ -207,8 +207,10 @@ pub struct CacheSpec {
     pub name: String,
     /// Heads of keys and of values.
     pub kv_heads: usize,
-    /// Width of a head.
+    /// Width of a head of the keys.
     pub head: usize,
+    /// Width of a head of the values.
+    pub value: usize,
     /// The layers that have it.
     pub layers: Vec<usize>,
 }

@@ -39,12 +39,21 @@ def llama3(factor):
                 original_max_position_embeddings=64)
 
 
+def yarn(**more):
+    return rope(1500.0, "yarn", factor=8.0, beta_fast=32.0, beta_slow=1.0, original_max_position_embeddings=64, **more)
+
+
 def types(text):
     """`"ssf"`: two layers with a window, one without."""
     return [{"s": "sliding_attention", "f": "full_attention"}[letter] for letter in text]
 
 
 FLAT = (dict(rope_parameters=rope(500000.0)),)
+LATENT = dict(SMALL, num_key_value_heads=4, num_hidden_layers=3, max_position_embeddings=512, rms_norm_eps=1e-5,
+              kv_lora_rank=16, qk_nope_head_dim=12, qk_rope_head_dim=8, moe_intermediate_size=16, n_shared_experts=2,
+              n_routed_experts=6, num_experts_per_tok=2, n_group=2, topk_group=1, first_k_dense_replace=1,
+              routed_scaling_factor=1.5)
+GROUPS = (dict(topk_group=2), dict(rope_parameters=rope(1500.0)))
 HEADS = dict(num_attention_heads=4, num_key_value_heads=2, head_dim=16)
 
 MODELS = {
@@ -210,4 +219,10 @@ MODELS = {
     "hyperclovax": row("HyperCLOVAX", older=True, **SMALL, embedding_multiplier=3.0, residual_multiplier=0.7,
                        attention_multiplier=0.2, logits_scaling=2.0, use_post_norm=True, rms_norm_eps=1e-5,
                        rope_parameters=rope()),
+    # latent attention with values narrower than keys; the best groups of experts by their best expert
+    "deepseek_v2": row("DeepseekV2", **LATENT, q_lora_rank=None, v_head_dim=14, topk_method="group_limited_greedy",
+                       rope_parameters=yarn(mscale=0.7, mscale_all_dim=0.7), matters=GROUPS),
+    # latent queries too, values wider than keys; groups by their two best, corrected scores, two kinds of mscale
+    "deepseek_v3": row("DeepseekV3", **LATENT, q_lora_rank=24, v_head_dim=24, norm_topk_prob=True,
+                       rope_parameters=yarn(mscale=0.7, mscale_all_dim=1.2), matters=GROUPS),
 }

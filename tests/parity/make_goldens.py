@@ -163,8 +163,16 @@ class Routers:
         bias = given[1] if len(given) > 1 else getattr(module, "e_score_correction_bias", None)
         if bias is not None:
             scores = 4 * (scores.sigmoid() + bias.flatten())
+        groups, top = getattr(module, "num_group", None) or 1, getattr(module, "topk_group", None) or 1
+        between = float("inf")
+        if groups > top and getattr(module, "topk_method", None) != "greedy":
+            # experts of the best groups only: of those with the best expert, or with the best two where a bias corrects
+            split = scores.reshape(groups, -1)
+            good, order = split.topk(1 if bias is None else 2)[0].sum(-1).sort(descending=True)
+            between = (good[top - 1] - good[top]).item()
+            scores = split.index_fill(0, order[top:], float("-inf")).flatten()
         rest = torch.ones_like(scores, dtype=torch.bool).index_fill(0, chosen, False)
-        return (scores[chosen].min() - scores[rest].max()).item()
+        return min(between, (scores[chosen].min() - scores[rest].max()).item())
 
     def least(self):
         least, self.gaps = min(self.gaps, default=float("inf")), []

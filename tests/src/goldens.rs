@@ -69,6 +69,8 @@ pub const MODELS: &[&str] = &[
     "flex_olmo",
     "solar_open",
     "hyperclovax",
+    "deepseek_v2",
+    "deepseek_v3",
 ];
 
 /// A sequence with the logits of each of its positions.

@@ -4,7 +4,7 @@ use crate::diag::{Diagnostic, Place};
 use crate::dim::Dim;
 use crate::graph::{Graph, Node, Piece, Slice, Weight, WeightRole};
 use crate::ids::{CacheId, ValueId};
-use crate::op::Op;
+use crate::op::{Groups, Op};
 
 use super::Bound;
 
@@ -71,16 +71,19 @@ fn of_node(graph: &Graph, node: &Node) -> Vec<Condition> {
             });
             std::iter::once(pairs).chain(rest).collect()
         }
-        Op::Route { x, top_k, .. } => {
+        Op::Route { x, top_k, groups, .. } => {
             let Some(experts) = graph.values[*x].ty.columns() else { return vec![] };
             let what = format!("`{}` chooses {top_k} of {experts} experts", node.name);
-            vec![condition(experts.minus(top_k), what)]
+            let of_groups = groups.iter().flat_map(|groups| of_groups(&node.name, groups, experts, top_k));
+            let of_groups = of_groups.map(|(size, what)| condition(size, what));
+            std::iter::once(condition(experts.minus(top_k), what)).chain(of_groups).collect()
         }
         Op::Repeat { times, .. } => vec![condition(times.clone(), format!("`{}` has {times} layers", node.name))],
         Op::Embed { .. }
         | Op::RmsNorm { .. }
         | Op::LayerNorm { .. }
         | Op::Linear { .. }
+        | Op::Join { .. }
         | Op::Add { .. }
         | Op::GatedMul { .. }
         | Op::Apply { .. }
@@ -93,6 +96,24 @@ fn of_node(graph: &Graph, node: &Node) -> Vec<Condition> {
         | Op::AllReduce { .. }
         | Op::AllGather { .. } => vec![],
     }
+}
+
+/// Experts are whole groups, large enough to be judged and, those of the best ones, to be chosen from.
+fn of_groups(name: &str, groups: &Groups, experts: &Dim, top_k: &Dim) -> [(Dim, String); 4] {
+    let (_, [(_, of), (_, top)]) = groups.parts();
+    let (each, counted) = (experts.over(of), groups.counted());
+    [
+        (each.clone(), format!("`{name}` has {experts} experts, which must be a multiple of its {of} groups")),
+        (
+            experts.minus(&of.times(&Dim::constant(counted))),
+            format!("`{name}` has {experts} experts in {of} groups, of which each must have {counted} or more"),
+        ),
+        (of.minus(top), format!("`{name}` chooses experts of {top} groups, and there are {of}")),
+        (
+            experts.times(top).minus(&top_k.times(of)),
+            format!("`{name}` chooses {top_k} experts of {top} groups, which have fewer: {experts} are in {of} groups"),
+        ),
+    ]
 }
 
 /// How many query heads share one head of the keys.

@@ -180,9 +180,10 @@ impl<'a> Loader<'a> {
             {
                 let (kv_heads, head) = (self.bound_dim(form.heads), self.bound_dim(form.head));
                 let (kv_heads, head) = (kv_heads.unwrap_or_default(), head.unwrap_or_default());
-                let place = self.reader.place(name.raw);
-                let cache = self.graph.caches.push(Cache { name: name.value.clone(), block, kv_heads, head, place });
-                scope.caches.insert(name.value, cache);
+                let value = form.value.and_then(|value| self.bound_dim(value));
+                let (name, place) = (name.value, self.reader.place(name.raw));
+                let cache = Cache { name: name.clone(), block, kv_heads, head, value, place };
+                scope.caches.insert(name, self.graph.caches.push(cache));
             }
         }
     }
@@ -334,7 +335,11 @@ fn code_of(error: &TypeError) -> &'static str {
         | TypeError::Rotary { .. }
         | TypeError::Window { .. }
         | TypeError::Role { .. } => "T0301",
-        TypeError::Heads { .. } | TypeError::Shares { .. } | TypeError::Groups { .. } => "T0303",
+        TypeError::Heads { .. }
+        | TypeError::Parts { .. }
+        | TypeError::TopGroups { .. }
+        | TypeError::Shares { .. }
+        | TypeError::Groups { .. } => "T0303",
     }
 }
 
@@ -354,6 +359,8 @@ fn help_for(error: &TypeError) -> &'static str {
             "give the width that turns, at most the head's; without `rotary` all of a head turns"
         }
         TypeError::Heads { .. } => "write the width as a product with the head's, such as `heads * head`",
+        TypeError::Parts { .. } => "write the width as a product with the heads, such as `heads * head`",
+        TypeError::TopGroups { .. } => "`of` is how many groups there are, `top` how many are chosen from",
         TypeError::Groups { .. } => "write the width as a product with the group's, such as `heads * head` for `head`",
     }
 }

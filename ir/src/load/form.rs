@@ -91,6 +91,8 @@ pub(super) struct CacheForm<'a> {
     #[serde(borrow)]
     pub(super) heads: Raw<'a>,
     pub(super) head: Raw<'a>,
+    #[serde(default)]
+    pub(super) value: Option<Raw<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -189,6 +191,11 @@ pub(super) enum OpForm<'a> {
         #[serde(default)]
         alibi: bool,
     },
+    Join {
+        a: Raw<'a>,
+        b: Raw<'a>,
+        heads: Raw<'a>,
+    },
     Add {
         a: Raw<'a>,
         b: Raw<'a>,
@@ -213,6 +220,8 @@ pub(super) enum OpForm<'a> {
         renormalize: Raw<'a>,
         #[serde(default)]
         bias: Option<Raw<'a>>,
+        #[serde(default)]
+        groups: Option<GroupsForm<'a>>,
     },
     ExpertLinear {
         x: Raw<'a>,
@@ -252,6 +261,7 @@ impl OpForm<'_> {
             | OpForm::Linear { .. }
             | OpForm::Rope { .. }
             | OpForm::Attention { .. }
+            | OpForm::Join { .. }
             | OpForm::Add { .. }
             | OpForm::GatedMul { .. }
             | OpForm::Apply { .. }
@@ -277,6 +287,20 @@ impl From<ScoringForm> for Scoring {
             ScoringForm::Sigmoid => Scoring::Sigmoid,
         }
     }
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename = "groups of experts", deny_unknown_fields)]
+pub(super) enum GroupsForm<'a> {
+    Best {
+        #[serde(borrow)]
+        of: Raw<'a>,
+        top: Raw<'a>,
+    },
+    BestTwo {
+        of: Raw<'a>,
+        top: Raw<'a>,
+    },
 }
 
 #[derive(Deserialize, Clone, Copy)]

@@ -21,6 +21,11 @@
 //!   many of its rows, `take` of each `every` where these are given), or less a number.
 //! - `tied: "model.embed_tokens"` names the weight used where the config ties the two, or the checkpoint lacks this one.
 //! - A `Route` named `route` gives two values, `route.experts` and `route.shares`.
+//! - `groups: Best(of: "groups", top: "top_groups")` of a `Route` has experts chosen of the best groups only, or
+//!   `BestTwo(..)`, which judges a group by its two best experts.
+//! - `KvCache(heads: "heads", head: "qk_head", value: "v_head")`: values of another width than keys; attention gives that.
+//! - `Join(a: "q_nope", b: "q_rope", heads: "heads")`: of each head the columns of `a`, then those of `b`, which may also
+//!   be of one head, for all.
 //! - `weight: "mlp.experts.{expert}.up_proj"` of an `ExpertLinear` is one tensor for each of `num_experts` experts;
 //!   a name without `{expert}` is one tensor whose first axis counts them.
 //! - `Variant(of: "local", with: { "window": "none" })` is a block with the text of another, and other sizes or settings.
@@ -56,7 +61,7 @@
 //! | T0210 | a variant replaces what its block does not read, or is of a variant |
 //! | T0301 | shapes do not agree |
 //! | T0302 | elements do not agree |
-//! | T0303 | columns are no whole number of heads, of groups, or of parts to be combined |
+//! | T0303 | columns are no whole number of heads, of groups, or of parts to be combined; or more is chosen than there is |
 //! | T0304 | not a size |
 //! | T0305 | a size of a step where one of the model should be, or the other way round |
 //! | T0306 | an input with a type of its own invention |

@@ -2,14 +2,14 @@
 
 use super::Loader;
 use super::body::Scope;
-use super::form::{FunctionForm, KindsForm, OpForm, ScalingForm};
+use super::form::{FunctionForm, GroupsForm, KindsForm, OpForm, ScalingForm};
 use super::mistakes::suggest;
 use super::source::{Entries, Raw};
 use crate::diag::Diagnostic;
 use crate::dim::{Dim, Expr};
 use crate::graph::{Literal, WeightRole};
 use crate::ids::{BlockId, CacheId, Id, ParamId, ValueId, WeightId};
-use crate::op::{Function, Op, Pattern, RopeScaling, Score, Switch};
+use crate::op::{Function, Groups, Op, Pattern, RopeScaling, Score, Switch};
 
 impl<'a> Loader<'a> {
     /// The operator; `None` after a mistake in one of its fields, when all of them have been looked at.
@@ -46,6 +46,10 @@ impl<'a> Loader<'a> {
                 let score = Score { scale: scale?, softcap: softcap?, window: window?, sinks: sinks?, alibi };
                 Some(Op::Attention { q, k, v, cache, mask: mask.into(), score })
             }
+            OpForm::Join { a, b, heads } => {
+                let (a, b, heads) = (self.value(scope, a), self.value(scope, b), self.bound_dim(heads));
+                Some(Op::Join { a: a?, b: b?, heads: heads? })
+            }
             OpForm::Add { a, b } => {
                 let (a, b) = (self.value(scope, a), self.value(scope, b));
                 Some(Op::Add { a: a?, b: b? })
@@ -59,11 +63,12 @@ impl<'a> Loader<'a> {
                 let (x, by) = (self.value(scope, x), self.function(by));
                 Some(Op::Apply { x: x?, by: by? })
             }
-            OpForm::Route { x, top_k, scoring, renormalize, bias } => {
+            OpForm::Route { x, top_k, scoring, renormalize, bias, groups } => {
                 let (x, top_k, renormalize) = (self.value(scope, x), self.bound_dim(top_k), self.switch(renormalize));
                 let bias = bias.map_or(Some(None), |bias| self.route_bias(scope, bias, x?).map(Some));
+                let groups = groups.map_or(Some(None), |groups| self.groups(groups).map(Some));
                 let (x, top_k, renormalize) = (x?, top_k?, renormalize?);
-                Some(Op::Route { x, top_k, scoring: scoring.into(), renormalize, bias: bias? })
+                Some(Op::Route { x, top_k, scoring: scoring.into(), renormalize, bias: bias?, groups: groups? })
             }
             OpForm::ExpertLinear { x, experts, weight, num_experts, out, bias } => {
                 self.expert_linear(scope, (x, experts), (weight, bias), (num_experts, out))
@@ -150,6 +155,16 @@ impl<'a> Loader<'a> {
     fn route_bias(&mut self, scope: &Scope, raw: Raw<'a>, x: ValueId) -> Option<WeightId> {
         let (tensor, experts) = (self.tensor_name(scope, raw, WeightRole::Vector)?, self.columns_of(x)?);
         self.weight(scope, tensor, Dim::constant(1), experts)
+    }
+
+    fn groups(&mut self, form: GroupsForm<'a>) -> Option<Groups> {
+        let (GroupsForm::Best { of, top } | GroupsForm::BestTwo { of, top }) = form;
+        let (of, top) = (self.bound_dim(of), self.bound_dim(top));
+        let (of, top) = (of?, top?);
+        Some(match form {
+            GroupsForm::Best { .. } => Groups::Best { of, top },
+            GroupsForm::BestTwo { .. } => Groups::BestTwo { of, top },
+        })
     }
 
     fn switch(&mut self, raw: Raw<'a>) -> Option<Switch> {

@@ -1,5 +1,6 @@
 //! What operators are told beside their operands.
 
+use crate::dim::Dim;
 use crate::graph::Literal;
 use crate::ids::{ParamId, WeightId};
 
@@ -100,6 +101,44 @@ pub enum Scoring {
     Softmax,
     /// `1 / (1 + exp(-x))` of each expert alone.
     Sigmoid,
+}
+
+/// Experts in `of` equal groups, the first ones the first, of which a row goes to the `top` best; of groups as good as
+/// each other to the first. A group is as good as its experts' scores, each with its bias, make it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Groups {
+    /// As its best expert (DeepSeek-V2, `group_limited_greedy`).
+    Best {
+        /// How many groups.
+        of: Dim,
+        /// How many of them are chosen from.
+        top: Dim,
+    },
+    /// As its two best experts together (DeepSeek-V3, `noaux_tc`).
+    BestTwo {
+        /// How many groups.
+        of: Dim,
+        /// How many of them are chosen from.
+        top: Dim,
+    },
+}
+
+impl Groups {
+    /// Its name, and its sizes with the field each stands in.
+    pub fn parts(&self) -> (&'static str, [(&'static str, &Dim); 2]) {
+        match self {
+            Groups::Best { of, top } => ("Best", [("of", of), ("top", top)]),
+            Groups::BestTwo { of, top } => ("BestTwo", [("of", of), ("top", top)]),
+        }
+    }
+
+    /// How many experts of a group say how good it is.
+    pub fn counted(&self) -> u64 {
+        match self {
+            Groups::Best { .. } => 1,
+            Groups::BestTwo { .. } => 2,
+        }
+    }
 }
 
 /// Yes, no, or what a setting says: 0 for no.

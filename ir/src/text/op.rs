@@ -3,8 +3,9 @@
 use super::lines::{Args, Call};
 use super::names::Names;
 use super::settings::{
-    Fields, parse_function, parse_mask, parse_pairs, parse_pattern, parse_scaling, parse_score, parse_scoring,
-    parse_switch, print_function, print_pairs, print_pattern, print_scaling, print_score, print_switch,
+    Fields, parse_function, parse_groups, parse_mask, parse_pairs, parse_pattern, parse_scaling, parse_score,
+    parse_scoring, parse_switch, print_function, print_groups, print_pairs, print_pattern, print_scaling, print_score,
+    print_switch,
 };
 use crate::diag::Diagnostic;
 use crate::dim::Dim;
@@ -38,6 +39,9 @@ pub(super) fn print(op: &Op, names: Names<'_>) -> String {
             let kv = [("k", names.value(*k)), ("v", names.value(*v))];
             [("q", names.value(*q))].into_iter().chain(kv).chain(print_kept(*cache, *mask, *score, names)).collect()
         }
+        Op::Join { a, b, heads } => {
+            vec![("a", names.value(*a)), ("b", names.value(*b)), ("heads", heads.to_string())]
+        }
         Op::Add { a, b } => vec![("a", names.value(*a)), ("b", names.value(*b))],
         Op::GatedMul { gate, up, by, limit, shift } => {
             let operands = [("gate", names.value(*gate)), ("up", names.value(*up))];
@@ -47,10 +51,11 @@ pub(super) fn print(op: &Op, names: Names<'_>) -> String {
             operands.into_iter().chain(by).chain(limit).chain(shift).collect()
         }
         Op::Apply { x, by } => vec![("x", names.value(*x)), ("by", print_function(*by, names))],
-        Op::Route { x, top_k, scoring, renormalize, bias } => {
+        Op::Route { x, top_k, scoring, renormalize, bias, groups } => {
             let settings = [("scoring", format!("{scoring:?}")), ("renormalize", print_switch(*renormalize, names))];
             let operands = [("x", names.value(*x)), ("top_k", top_k.to_string())];
-            operands.into_iter().chain(settings).chain(print_bias(*bias)).collect()
+            let groups = groups.as_ref().map(|groups| ("groups", print_groups(groups)));
+            operands.into_iter().chain(settings).chain(print_bias(*bias)).chain(groups).collect()
         }
         Op::ExpertLinear { x, experts, weight, bias } => {
             let operands = [("x", names.value(*x)), ("experts", names.value(*experts))];
@@ -143,6 +148,7 @@ fn parse_fields(args: &Args<'_, '_>) -> Result<Op, Diagnostic> {
             let (cache, mask, score) = parse_kept(args)?;
             Ok(Op::Attention { q, k, v, cache, mask, score })
         }
+        "Join" => Ok(Op::Join { a: args.value("a")?, b: args.value("b")?, heads: args.dim("heads")? }),
         "Add" => Ok(Op::Add { a: args.value("a")?, b: args.value("b")? }),
         "GatedMul" => {
             let (gate, up, by) = (args.value("gate")?, args.value("up")?, parse_function(args)?);
@@ -153,7 +159,7 @@ fn parse_fields(args: &Args<'_, '_>) -> Result<Op, Diagnostic> {
         "Route" => {
             let (x, top_k, scoring) = (args.value("x")?, args.dim("top_k")?, parse_scoring(args)?);
             let (renormalize, bias) = (parse_switch(args, "renormalize")?, args.optional("bias", Args::weight)?);
-            Ok(Op::Route { x, top_k, scoring, renormalize, bias })
+            Ok(Op::Route { x, top_k, scoring, renormalize, bias, groups: parse_groups(args)? })
         }
         "ExpertLinear" => {
             let (x, experts) = (args.value("x")?, args.value("experts")?);

@@ -67,7 +67,8 @@ impl<'g> Printer<'g> {
         let (graph, names) = (self.graph, self.names(None));
         for (id, cache) in graph.caches.iter() {
             let block = names.block(cache.block);
-            let sizes = shape(&[cache.kv_heads.clone(), cache.head.clone()]);
+            let sizes: Vec<_> = [&cache.kv_heads, &cache.head].into_iter().chain(&cache.value).cloned().collect();
+            let sizes = shape(&sizes);
             self.line(&format!("cache {id} {} of {block} = {sizes}", word(&cache.name)));
         }
         for (id, entry) in graph.weights.iter() {

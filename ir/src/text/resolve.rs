@@ -128,10 +128,12 @@ impl<'a> GraphReader<'a> {
         cursor.keyword("of")?;
         let block = block(&mut cursor, self.names(None))?;
         cursor.expect("=")?;
-        let sizes = <[Dim; 2]>::try_from(cursor.list(Cursor::dim)?);
-        let [kv_heads, head] = sizes.map_err(|_| cursor.error("a cache has two sizes"))?;
+        let mut sizes = cursor.list(Cursor::dim)?;
+        let value = sizes.drain(2.min(sizes.len())..).next_back();
+        let sizes = <[Dim; 2]>::try_from(sizes);
+        let [kv_heads, head] = sizes.map_err(|_| cursor.error("a cache has two sizes or three"))?;
         cursor.end()?;
-        let next = self.graph.caches.push(Cache { name, block, kv_heads, head, place });
+        let next = self.graph.caches.push(Cache { name, block, kv_heads, head, value, place });
         expect_next(found.index(), next.index(), place)
     }
 

@@ -6,7 +6,7 @@ use super::op::call;
 use super::print;
 use super::resolve::literal;
 use crate::diag::Diagnostic;
-use crate::op::{Function, Mask, Pairs, Pattern, RopeScaling, Score, Scoring, Switch};
+use crate::op::{Function, Groups, Mask, Pairs, Pattern, RopeScaling, Score, Scoring, Switch};
 
 /// Fields and their texts.
 pub(super) type Fields = Vec<(&'static str, String)>;
@@ -89,6 +89,26 @@ pub(super) fn parse_pairs(args: &Args<'_, '_>) -> Result<Pairs, Diagnostic> {
         Some("Adjacent") => Ok(Pairs::Adjacent),
         Some(other) => Err(args.unknown("kind of pairs", other)),
     }
+}
+
+/// `Best(of: 8, top: 3)`.
+pub(super) fn print_groups(groups: &Groups) -> String {
+    let (name, sizes) = groups.parts();
+    call(name, &sizes.map(|(field, size)| (field, size.to_string())))
+}
+
+pub(super) fn parse_groups(args: &Args<'_, '_>) -> Result<Option<Groups>, Diagnostic> {
+    if !args.has("groups") {
+        return Ok(None);
+    }
+    let call = args.call("groups")?;
+    let inner = args.inside(&call);
+    let groups = match call.name {
+        "Best" => Groups::Best { of: inner.dim("of")?, top: inner.dim("top")? },
+        "BestTwo" => Groups::BestTwo { of: inner.dim("of")?, top: inner.dim("top")? },
+        other => return Err(inner.unknown("groups of experts", other)),
+    };
+    inner.end().map(|()| Some(groups))
 }
 
 pub(super) fn print_scaling(scaling: RopeScaling, names: Names<'_>) -> String {

@@ -111,6 +111,7 @@ fn is_made_by_a_pass(op: &Op) -> bool {
         | Op::Rope { .. }
         | Op::Attention { .. }
         | Op::Add { .. }
+        | Op::Join { .. }
         | Op::GatedMul { .. }
         | Op::Apply { .. }
         | Op::Route { .. }

@@ -177,7 +177,13 @@ fn no_more_turns_than_there_is() {
 #[test]
 fn no_more_experts_are_chosen_than_there_are() {
     let found = faults(&graph(EVERYTHING), &[("top_k", number(5.0))]);
-    assert_eq!(found, ["T0607 `route` chooses top_k of experts experts (`experts` is 4, `top_k` is 5)"]);
+    assert_eq!(
+        found,
+        [
+            "T0607 `route` chooses top_k of experts experts (`experts` is 4, `top_k` is 5)",
+            "T0607 `route` chooses top_k experts of 1 groups, which have fewer: experts are in groups groups (`experts` is 4, `groups` is 1, `top_k` is 5)"
+        ]
+    );
 }
 
 #[test]

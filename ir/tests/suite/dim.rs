@@ -82,4 +82,7 @@ fn exact_quotients() {
     assert_eq!(dim("heads * head + 1").exact_quotient(&dim("head")), None);
     assert_eq!(dim("100").exact_quotient(&dim("64")), None);
     assert_eq!(dim("a").exact_quotient(&dim("a - b")), None);
+    let sum = dim("heads * rope + heads * nope");
+    assert_eq!(sum.exact_quotient(&dim("nope + rope")), Some(dim("heads")));
+    assert_eq!(sum.exact_quotient(&dim("nope + 2 * rope")), None);
 }

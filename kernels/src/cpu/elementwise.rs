@@ -1,4 +1,4 @@
-//! Rows added, copied and picked: an item is a row.
+//! Rows added, joined, copied and picked: an item is a row.
 #![allow(unsafe_code, reason = "rows may alias, so they are read and written through raw pointers")]
 
 use std::ops::Range;
@@ -32,6 +32,33 @@ pub fn add(a: MatRef<'_>, b: MatRef<'_>, out: MatMut<'_>, items: Range<usize>) {
     check_shape("out", (out.rows(), out.columns()), (a.rows(), a.columns()));
     check_items(&items, a.rows());
     dispatch(Add { a, b, out, items });
+}
+
+/// `out` is for each of `heads` heads the columns of `a`'s head, then those of `b`'s, for the rows `items`. Where `b` is
+/// narrower than the heads of `out` leave for it, it is one head that goes to all. `out` must not overlap the others.
+///
+/// # Panics
+/// If the shapes do not agree or `items` leaves the rows.
+pub fn join(a: MatRef<'_>, b: MatRef<'_>, heads: usize, out: MatMut<'_>, items: Range<usize>) {
+    let is_whole = heads > 0 && a.columns().is_multiple_of(heads) && out.columns().is_multiple_of(heads);
+    assert!(is_whole, "{} and {} columns of {heads} heads", a.columns(), out.columns());
+    let (first, both) = (a.columns() / heads, out.columns() / heads);
+    assert!(first <= both, "{first} of {both} columns of a head");
+    let second = both - first;
+    let step = if b.columns() == second { 0 } else { second };
+    check_shape("b", (b.rows(), b.columns()), (a.rows(), if step == 0 { second } else { heads * second }));
+    check_shape("out", (out.rows(), out.columns()), (a.rows(), heads * both));
+    check_items(&items, a.rows());
+    for row in items {
+        for head in 0..heads {
+            let out = out.row(row).wrapping_add(head * both);
+            // SAFETY: all three rows have these columns of the head, and do not overlap by contract.
+            unsafe {
+                std::ptr::copy(a.row(row).wrapping_add(head * first), out, first);
+                std::ptr::copy(b.row(row).wrapping_add(head * step), out.wrapping_add(first), second);
+            }
+        }
+    }
 }
 
 /// `out[i] = x[rows[i]]` for the rows `items` of `out`. `out` must not overlap `x`.

@@ -2,7 +2,8 @@
 //!
 //! A page is `[kv_head][key block]`, and a key block, [`KEY_BLOCK`] tokens of one head, is laid out for the attention
 //! tile: first K as one panel `[head][32 tokens]` (a line holds one head element of 32 tokens, so that scores come out
-//! a token per lane), then V as panels `[ceil(head / 32)][32 tokens][32 head elements]`.
+//! a token per lane), then V as panels `[ceil(value / 32)][32 tokens][32 head elements]`. A head of V has
+//! `value` elements, which may be more or fewer than the `head` of K.
 #![allow(unsafe_code, reason = "pages are memory that a device owns")]
 
 use std::ops::Range;
@@ -30,6 +31,7 @@ pub struct KvPages {
     num_pages: usize,
     kv_heads: usize,
     head: usize,
+    value: usize,
     page_tokens: usize,
 }
 
@@ -39,12 +41,17 @@ unsafe impl Send for KvPages {}
 unsafe impl Sync for KvPages {}
 
 impl KvPages {
-    /// Bytes of one page of one layer, K and V.
-    pub fn bytes_per_page(element: ElementType, kv_heads: usize, head: usize, page_tokens: usize) -> usize {
-        kv_heads * page_tokens.div_ceil(KEY_BLOCK) * block_bytes(element, head)
+    /// Bytes of one page of one layer: K of `head` and V of `value` elements per head.
+    pub fn bytes_per_page(
+        element: ElementType,
+        kv_heads: usize,
+        (head, value): (usize, usize),
+        page_tokens: usize,
+    ) -> usize {
+        kv_heads * page_tokens.div_ceil(KEY_BLOCK) * block_bytes(element, head, value)
     }
 
-    /// Pages at `base`, one after the other, in any state.
+    /// Pages at `base`, one after the other, in any state: K of `head` and V of `value` elements per head.
     ///
     /// # Safety
     /// `base` is readable and writable for `num_pages * bytes_per_page(..)` bytes as long as the value or a copy is in
@@ -57,12 +64,12 @@ impl KvPages {
         element: ElementType,
         num_pages: usize,
         kv_heads: usize,
-        head: usize,
+        (head, value): (usize, usize),
         page_tokens: usize,
     ) -> Self {
         assert!(page_tokens > 0 && page_tokens.is_multiple_of(KEY_BLOCK), "pages of {page_tokens} tokens");
-        assert!(kv_heads > 0 && head > 0, "{kv_heads} heads of {head}");
-        KvPages { base, element, num_pages, kv_heads, head, page_tokens }
+        assert!(kv_heads > 0 && head > 0 && value > 0, "{kv_heads} heads of {head} and {value}");
+        KvPages { base, element, num_pages, kv_heads, head, value, page_tokens }
     }
 
     /// How elements are stored.
@@ -80,9 +87,14 @@ impl KvPages {
         self.kv_heads
     }
 
-    /// Elements of a head.
+    /// Elements of a head of K.
     pub fn head(&self) -> usize {
         self.head
+    }
+
+    /// Elements of a head of V.
+    pub fn value(&self) -> usize {
+        self.value
     }
 
     /// Tokens of a page.
@@ -91,8 +103,8 @@ impl KvPages {
     }
 
     /// Head elements of V in storage: whole lines.
-    pub(crate) fn padded_head(&self) -> usize {
-        self.head.next_multiple_of(LINE_ELEMENTS)
+    pub(crate) fn padded_value(&self) -> usize {
+        self.value.next_multiple_of(LINE_ELEMENTS)
     }
 
     /// K of the key block that holds token `offset` of a page.
@@ -100,7 +112,7 @@ impl KvPages {
         debug_assert!(page < self.num_pages && kv_head < self.kv_heads && offset < self.page_tokens);
         let blocks_per_page = self.page_tokens / KEY_BLOCK;
         let block = (page * self.kv_heads + kv_head) * blocks_per_page + offset / KEY_BLOCK;
-        self.base.wrapping_add(block * block_bytes(self.element, self.head))
+        self.base.wrapping_add(block * block_bytes(self.element, self.head, self.value))
     }
 
     /// Distance from a block's K to its V.
@@ -114,29 +126,28 @@ impl KvPages {
     }
 }
 
-fn block_bytes(element: ElementType, head: usize) -> usize {
-    (head + head.next_multiple_of(LINE_ELEMENTS)) * element.line_bytes()
+fn block_bytes(element: ElementType, head: usize, value: usize) -> usize {
+    (head + value.next_multiple_of(LINE_ELEMENTS)) * element.line_bytes()
 }
 
 /// Stores the keys and values of the rows `items`, rounded to the pages' element type.
 ///
-/// `k` and `v` are `[rows, kv_heads * head]`; row `i` goes to `slots[i]`. Slots are distinct.
+/// `k` is `[rows, kv_heads * head]`, `v` `[rows, kv_heads * value]`; row `i` goes to `slots[i]`. Slots are distinct.
 ///
 /// # Panics
 /// If the shapes do not agree, `items` leaves the rows or a slot leaves the pages.
 pub fn kv_write(k: MatRef<'_>, v: MatRef<'_>, slots: &[KvSlot], pages: &KvPages, items: Range<usize>) {
-    let shape = (slots.len(), pages.kv_heads * pages.head);
-    check_shape("k", (k.rows(), k.columns()), shape);
-    check_shape("v", (v.rows(), v.columns()), shape);
+    check_shape("k", (k.rows(), k.columns()), (slots.len(), pages.kv_heads * pages.head));
+    check_shape("v", (v.rows(), v.columns()), (slots.len(), pages.kv_heads * pages.value));
     check_items(&items, slots.len());
     for row in items {
         let (page, offset) = (slots[row].page as usize, slots[row].offset as usize);
         assert!(page < pages.num_pages && offset < pages.page_tokens, "{:?} of {pages:?}", slots[row]);
         for kv_head in 0..pages.kv_heads {
-            let first = kv_head * pages.head;
-            let (k, v) = (k.row(row).wrapping_add(first), v.row(row).wrapping_add(first));
+            let k = k.row(row).wrapping_add(kv_head * pages.head);
+            let v = v.row(row).wrapping_add(kv_head * pages.value);
             let block = pages.key_block(page, kv_head, offset);
-            // SAFETY: the rows hold a head from `first`; the block lies in the pages, as just checked.
+            // SAFETY: the rows hold a head from these elements on; the block lies in the pages, as just checked.
             unsafe {
                 match pages.element {
                     ElementType::Bf16 => write_token::<Bf16>(pages, k, v, block, offset % KEY_BLOCK),
@@ -152,10 +163,13 @@ pub fn kv_write(k: MatRef<'_>, v: MatRef<'_>, slots: &[KvSlot], pages: &KvPages,
 unsafe fn write_token<E: Element>(pages: &KvPages, k: *const f32, v: *const f32, block: *mut u8, token: usize) {
     let values = block.wrapping_add(pages.key_bytes());
     for i in 0..pages.head {
+        // SAFETY: K has `head` lines.
+        unsafe { E::write(block.add(i * E::LINE_BYTES), token, *k.add(i)) }
+    }
+    for i in 0..pages.value {
         let value_line = i / LINE_ELEMENTS * KEY_BLOCK + token;
-        // SAFETY: K has `head` lines, V 32 lines for each 32 head elements.
+        // SAFETY: V has 32 lines for each 32 head elements.
         unsafe {
-            E::write(block.add(i * E::LINE_BYTES), token, *k.add(i));
             E::write(values.add(value_line * E::LINE_BYTES), i % LINE_ELEMENTS, *v.add(i));
         }
     }

@@ -17,29 +17,51 @@ pub enum Scoring {
     Sigmoid,
 }
 
+/// Experts in `count` equal groups, one group's after the other's, of which a row goes to the `top` best: those with the
+/// highest sums of their `best` highest scores, and of equals the lower number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Groups {
+    /// How many groups.
+    pub count: usize,
+    /// How many of them are chosen from.
+    pub top: usize,
+    /// How many experts of a group say how good it is.
+    pub best: usize,
+}
+
+/// How experts are chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice<'a> {
+    /// From logits to scores.
+    pub scoring: Scoring,
+    /// Whether shares are scores divided by the sum of the chosen ones.
+    pub renormalize: bool,
+    /// One element per expert, added to scores for the choice, not for the shares.
+    pub bias: Option<&'a [f32]>,
+    /// Only experts of the best groups are chosen, by the scores with the bias.
+    pub groups: Option<Groups>,
+}
+
 /// Chooses the `top_k` experts with the highest scores for the rows `items`: `experts` gets their numbers, bit for bit
 /// as u32, by falling score and the lower number first among equals; `shares` their scores, divided by the sum of the
-/// chosen ones if `renormalize`. With a `bias` of one element per expert, which is chosen and in what order is decided
-/// by score + bias; shares are scores without it. A score that is not a number counts as the lowest.
+/// chosen ones if `renormalize`. With a `bias`, which is chosen and in what order is decided by score + bias; shares are
+/// scores without it. With `groups`, experts outside the best ones are not chosen. A score that is not a number counts as the lowest.
 ///
 /// # Panics
-/// If the shapes do not agree, there are fewer experts than `top_k`, or `items` leaves the rows.
-pub fn route(
-    logits: MatRef<'_>,
-    bias: Option<&[f32]>,
-    scoring: Scoring,
-    renormalize: bool,
-    experts: MatMut<'_>,
-    shares: MatMut<'_>,
-    items: Range<usize>,
-) {
+/// If the shapes do not agree, there are fewer experts to choose from than `top_k`, or `items` leaves the rows.
+pub fn route(logits: MatRef<'_>, by: &Choice<'_>, experts: MatMut<'_>, shares: MatMut<'_>, items: Range<usize>) {
     let (rows, top_k) = (logits.rows(), experts.columns());
     check_shape("experts", (experts.rows(), top_k), (rows, top_k));
     check_shape("shares", (shares.rows(), shares.columns()), (rows, top_k));
-    check_shape("bias", (1, bias.map_or(logits.columns(), <[f32]>::len)), (1, logits.columns()));
+    check_shape("bias", (1, by.bias.map_or(logits.columns(), <[f32]>::len)), (1, logits.columns()));
     assert!(top_k <= logits.columns(), "{top_k} of {} experts", logits.columns());
+    if let Some(Groups { count, top, best }) = by.groups {
+        assert!(count > 0 && logits.columns().is_multiple_of(count), "{} experts in {count} groups", logits.columns());
+        let each = logits.columns() / count;
+        assert!(best <= each && top <= count && top_k <= top * each, "{:?} of {} experts", by.groups, logits.columns());
+    }
     check_items(&items, rows);
-    dispatch(Route { logits, bias, scoring, renormalize, experts, shares, items });
+    dispatch(Route { logits, by, experts, shares, items });
 }
 
 /// `out[r] = sum over k of shares[r, k] * x[r, k]` for the rows `items`: one accumulator per element, over ascending k
@@ -56,9 +78,7 @@ pub fn combine(x: MatRef<'_>, shares: MatRef<'_>, out: MatMut<'_>, items: Range<
 
 struct Route<'a> {
     logits: MatRef<'a>,
-    bias: Option<&'a [f32]>,
-    scoring: Scoring,
-    renormalize: bool,
+    by: &'a Choice<'a>,
     experts: MatMut<'a>,
     shares: MatMut<'a>,
     items: Range<usize>,
@@ -68,6 +88,8 @@ impl Kernel for Route<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
         let (num_experts, top_k) = (self.logits.columns(), self.experts.columns());
+        let Choice { scoring, renormalize, bias, groups } = *self.by;
+        let mut grouped = groups.map(|groups| Grouped::new(groups, num_experts));
         for row in self.items.clone() {
             // SAFETY: `route` checked that the views have this row with these columns; this item owns what it writes.
             let (logits, experts, shares) = unsafe {
@@ -78,14 +100,17 @@ impl Kernel for Route<'_> {
                 )
             };
             let mut chosen = Chosen { experts, keys: shares, count: 0 };
-            match self.bias {
-                None => chosen.consider(0, logits),
-                Some(bias) => choose_biased::<V>(logits, bias, self.scoring, &mut chosen),
+            match (&mut grouped, bias) {
+                (None, None) => chosen.consider(0, logits),
+                (None, Some(bias)) => {
+                    keys::<V>(logits, Some(bias), scoring, |first, keys| chosen.consider(first, keys));
+                }
+                (Some(grouped), bias) => grouped.choose::<V>(logits, bias, scoring, &mut chosen),
             }
             for (share, expert) in shares.iter_mut().zip(experts) {
                 *share = logits[expert.to_bits() as usize];
             }
-            score::<V>(logits, self.scoring, self.renormalize, shares);
+            score::<V>(logits, scoring, renormalize, shares);
         }
     }
 }
@@ -120,9 +145,47 @@ impl Chosen<'_> {
     }
 }
 
-/// Considers all experts by score + bias.
+/// Working memory of the choice among groups.
+struct Grouped {
+    groups: Groups,
+    /// Of all experts.
+    keys: Vec<f32>,
+    /// The highest keys of a group, with their experts.
+    best: Vec<f32>,
+    best_experts: Vec<f32>,
+    /// The best groups, with how good they are.
+    top: Vec<f32>,
+    top_groups: Vec<f32>,
+}
+
+impl Grouped {
+    fn new(groups: Groups, num_experts: usize) -> Self {
+        let [best, best_experts] = [(); 2].map(|()| vec![0.0; groups.best]);
+        let [top, top_groups] = [(); 2].map(|()| vec![0.0; groups.top]);
+        Grouped { groups, keys: vec![0.0; num_experts], best, best_experts, top, top_groups }
+    }
+
+    #[inline(always)]
+    fn choose<V: Vector>(&mut self, logits: &[f32], bias: Option<&[f32]>, scoring: Scoring, chosen: &mut Chosen<'_>) {
+        keys::<V>(logits, bias, scoring, |first, keys| self.keys[first..first + keys.len()].copy_from_slice(keys));
+        let each = self.keys.len() / self.groups.count;
+        let mut top = Chosen { experts: &mut self.top_groups, keys: &mut self.top, count: 0 };
+        for (group, keys) in self.keys.chunks_exact(each).enumerate() {
+            let mut best = Chosen { experts: &mut self.best_experts, keys: &mut self.best, count: 0 };
+            best.consider(0, keys);
+            top.consider(group, &[self.best.iter().sum()]);
+        }
+        // Numbers rise, so that of equal experts the lower stays in front.
+        self.top_groups.sort_unstable_by_key(|group| group.to_bits());
+        for group in self.top_groups.iter().map(|group| group.to_bits() as usize) {
+            chosen.consider(group * each, &self.keys[group * each..(group + 1) * each]);
+        }
+    }
+}
+
+/// Gives the score, or score + bias, of all experts: a stretch of them at a time, with the number of its first.
 #[inline(always)]
-fn choose_biased<V: Vector>(logits: &[f32], bias: &[f32], scoring: Scoring, chosen: &mut Chosen<'_>) {
+fn keys<V: Vector>(logits: &[f32], bias: Option<&[f32]>, scoring: Scoring, mut give: impl FnMut(usize, &[f32])) {
     let highest =
         logits.iter().fold(f32::NEG_INFINITY, |highest, &logit| if logit > highest { logit } else { highest });
     let sum = match scoring {
@@ -131,12 +194,13 @@ fn choose_biased<V: Vector>(logits: &[f32], bias: &[f32], scoring: Scoring, chos
     };
     for at in (0..logits.len()).step_by(LANES) {
         let mut keys = [0.0; LANES];
-        // SAFETY: `at` lies in the logits, which have as many elements as the bias; the array is one vector.
+        // SAFETY: `at` lies in the logits, and a bias has as many elements; the array is one vector.
         unsafe {
             let score = raw_score(load_at::<V>(logits.as_ptr(), at, logits.len()), scoring, highest).div(sum);
-            score.add(load_at(bias.as_ptr(), at, logits.len())).store(keys.as_mut_ptr());
+            let key = bias.map_or(score, |bias| score.add(load_at(bias.as_ptr(), at, logits.len())));
+            key.store(keys.as_mut_ptr());
         }
-        chosen.consider(at, &keys[..(logits.len() - at).min(LANES)]);
+        give(at, &keys[..(logits.len() - at).min(LANES)]);
     }
 }
 

@@ -101,8 +101,8 @@ fn print_sizes(graph: &Graph, bound: &Bound) {
         .caches
         .values()
         .map(|cache| {
-            let elements = bound.size(&cache.kv_heads.times(&cache.head)).unwrap_or(0);
-            2 * elements * bound.num_layers(Some(cache.block))
+            let elements = bound.size(&cache.kept()).unwrap_or(0);
+            elements * bound.num_layers(Some(cache.block))
         })
         .sum();
     println!("parameters: {num_parameters} with every tensor stored apart; {} bytes in 16 bits", 2 * num_parameters);

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use trefoil_runtime::launch::{
     Add, AddRmsNorm, Apply, Attention, BufferId, Collective, Combine, Device, Embed, EventId, ExpertLinear, GatedMul,
-    KvWrite, Launcher, LayerNorm, Linear, Region, RmsNorm, Rope, Route, Rows, Site, StepRows, StepTables, StreamId,
+    Join, KvWrite, Launcher, LayerNorm, Linear, Region, RmsNorm, Rope, Route, Rows, Site, StepRows, StepTables,
+    StreamId,
 };
 use trefoil_runtime::model::{BoundModel, CompiledPlan};
 
@@ -60,6 +61,7 @@ impl Device for Recorder {
         rope(Rope);
         decode_attention(Attention);
         prefill_attention(Attention);
+        join(Join);
         add(Add);
         gated_mul(GatedMul);
         apply(Apply);

@@ -67,8 +67,8 @@ impl Footprint {
         let of_token = |(id, weight)| of_all(weight) * active_share(graph, bound, id);
         let parameters: f64 = graph.weights.values().map(of_all).sum();
         let kept = |cache: &Cache| {
-            let heads = bound.size(&cache.kv_heads.times(&cache.head)).unwrap_or_default();
-            (2 * heads * bound.num_layers(Some(cache.block))) as f64
+            let elements = bound.size(&cache.kept()).unwrap_or_default();
+            (elements * bound.num_layers(Some(cache.block))) as f64
         };
         let kv_heads = graph.caches.values().filter_map(|cache| bound.size(&cache.kv_heads));
         let kv_elements: f64 = graph.caches.values().map(kept).sum();

@@ -117,6 +117,7 @@ impl Model<'_> {
             | Op::RmsNorm { .. }
             | Op::LayerNorm { .. }
             | Op::Rope { .. }
+            | Op::Join { .. }
             | Op::Add { .. }
             | Op::GatedMul { .. }
             | Op::Apply { .. }
@@ -151,6 +152,7 @@ impl Model<'_> {
             | Op::RmsNorm { .. }
             | Op::LayerNorm { .. }
             | Op::Rope { .. }
+            | Op::Join { .. }
             | Op::Add { .. }
             | Op::GatedMul { .. }
             | Op::Apply { .. }

@@ -143,6 +143,7 @@ fn weight(op: &Op) -> u64 {
         | Op::RmsNorm { .. }
         | Op::LayerNorm { .. }
         | Op::Rope { .. }
+        | Op::Join { .. }
         | Op::Add { .. }
         | Op::GatedMul { .. }
         | Op::Apply { .. }

@@ -234,6 +234,7 @@ fn between_layers(graph: &Graph, block: BlockId) -> Vec<String> {
         | Op::Linear { .. }
         | Op::Rope { .. }
         | Op::Attention { .. }
+        | Op::Join { .. }
         | Op::GatedMul { .. }
         | Op::Apply { .. }
         | Op::Route { .. }

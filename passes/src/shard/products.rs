@@ -61,6 +61,7 @@ fn keeps_part(op: &Op) -> Option<ValueId> {
         | Op::Linear { .. }
         | Op::Rope { .. }
         | Op::Attention { .. }
+        | Op::Join { .. }
         | Op::Add { .. }
         | Op::GatedMul { .. }
         | Op::Apply { .. }

@@ -55,7 +55,7 @@ fn mentions(dim: &Dim, name: &str) -> bool {
 fn widths_of_heads<'a>(graph: &'a Graph) -> impl Iterator<Item = &'a Dim> {
     let head_of = |op: &'a Op| if let Op::Rope { head, .. } = op { Some(head) } else { None };
     let rotated = graph.bodies().flat_map(|(_, body)| body).filter_map(move |node| head_of(&node.op));
-    rotated.chain(graph.caches.values().map(|cache| &cache.head))
+    rotated.chain(graph.caches.values().flat_map(|cache| [&cache.head, cache.value()]))
 }
 
 fn widths(graph: &Graph) -> impl Iterator<Item = Dim> {
@@ -116,6 +116,14 @@ fn mixes(graph: &Graph, op: &Op, name: &str) -> bool {
         // Slopes follow from a head's number among all.
         Op::Attention { score, .. } | Op::DecodeAttention { score, .. } | Op::PrefillAttention { score, .. } => {
             score.alibi && reads_it
+        }
+        // A head is whole on one rank, and so is a part that all heads have.
+        Op::Join { a, b, heads } => {
+            let of_head = |value: ValueId| {
+                let width = width_of(graph, value);
+                width.exact_quotient(heads).unwrap_or(width)
+            };
+            [*a, *b].into_iter().any(|value| mentions(&of_head(value), name))
         }
         Op::Rope { .. }
         | Op::Add { .. }

@@ -52,6 +52,19 @@ pub struct AddRmsNorm {
     pub out: Region,
 }
 
+/// Of each of `heads` heads the columns of `a`, then those of `b`, which may also be one head that goes to all.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Join {
+    /// `[rows, heads * first]`.
+    pub a: Region,
+    /// `[rows, heads * second]` or `[rows, second]`.
+    pub b: Region,
+    /// How many heads.
+    pub heads: u32,
+    /// `[rows, heads * (first + second)]`.
+    pub out: Region,
+}
+
 /// `out = a + b`. `out` may be the region of one of them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Add {

@@ -13,6 +13,18 @@ pub enum Scoring {
     Sigmoid,
 }
 
+/// Experts in `count` equal groups, of which a row goes to the `top` best: those with the highest sums of their `best`
+/// highest scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Groups {
+    /// How many groups.
+    pub count: u32,
+    /// How many of them are chosen from.
+    pub top: u32,
+    /// How many experts of a group say how good it is.
+    pub best: u32,
+}
+
 /// Chooses the experts with the highest logits, or with a bias those with the highest score + bias: the best first, and
 /// the lower number first among equals.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,6 +37,8 @@ pub struct Route {
     pub renormalize: bool,
     /// `[experts]`: added to scores for the choice, not for the shares.
     pub bias: Option<WeightRef>,
+    /// Only experts of the best groups are chosen, by the scores with the bias.
+    pub groups: Option<Groups>,
     /// The numbers of the chosen experts, `[rows, top_k]` of u32.
     pub experts: Region,
     /// Their shares, `[rows, top_k]`.

@@ -108,7 +108,13 @@ impl Needs {
                 num_layers,
                 vocab: VOCAB,
                 weights: singles.into_iter().chain(matrices).collect(),
-                caches: vec![CacheSpec { name: "kv".to_owned(), kv_heads, head, layers: (0..num_layers).collect() }],
+                caches: vec![CacheSpec {
+                    name: "kv".to_owned(),
+                    kv_heads,
+                    head,
+                    value: head,
+                    layers: (0..num_layers).collect(),
+                }],
                 ropes: vec![RopeSpec {
                     rotary: head,
                     pairs: Pairs::Halves,
@@ -140,7 +146,7 @@ impl Needs {
             let rows: usize = spec.pieces.iter().map(|piece| piece.rows).sum();
             spec.layers.as_ref().map_or(1, Vec::len) * rows * spec.columns * STORED_BYTES
         };
-        let cache = |spec: &CacheSpec| spec.layers.len() * 2 * spec.kv_heads * spec.head * STORED_BYTES;
+        let cache = |spec: &CacheSpec| spec.layers.len() * spec.kv_heads * (spec.head + spec.value) * STORED_BYTES;
         let buffer = |spec: &BufferSpec| self.max_rows * spec.columns * size_of::<f32>();
         let token: usize = self.model.caches.iter().map(cache).sum();
         self.model.weights.iter().map(weight).sum::<usize>()

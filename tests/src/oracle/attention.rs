@@ -18,25 +18,33 @@ pub(super) struct Scores {
 }
 
 /// Causal attention: `softmax(scores(q · kᵀ)) · v` by head, query heads in equal groups over the heads of `k` and `v`
-/// (Ainslie et al. 2023). The first query is at position `first`.
-pub(super) fn attention(q: &Matrix, first: usize, k: &Matrix, v: &Matrix, head: usize, scores: &Scores) -> Matrix {
+/// (Ainslie et al. 2023). The first query is at position `first`. `widths` are those of a head of `k` and of `v`.
+pub(super) fn attention(
+    q: &Matrix,
+    first: usize,
+    k: &Matrix,
+    v: &Matrix,
+    widths: (usize, usize),
+    scores: &Scores,
+) -> Matrix {
+    let (head, width) = widths;
     let group = q.num_columns() / k.num_columns();
     let slopes = scores.alibi.then(|| alibi_slopes(q.num_columns() / head));
     q.map_rows(|number, row| {
         let own = first + number;
         let sees = if scores.window == 0 { 0 } else { (own + 1).saturating_sub(scores.window) }..own + 1;
         let of_head = |(h, query): (usize, &[f64])| {
-            let columns = (h / group) * head..(h / group + 1) * head;
+            let of_group = |width: usize| (h / group) * width..(h / group + 1) * width;
             let score = |position: usize| {
-                let product = dot(query, &k.row(position)[columns.clone()]);
+                let product = dot(query, &k.row(position)[of_group(head)]);
                 let distance = own as f64 - position as f64;
                 let bias = slopes.as_ref().map_or(0.0, |slopes| -slopes[h] * distance);
                 soft_cap(scores.scale * product, scores.softcap) + bias
             };
             let logits: Vec<f64> = sees.clone().map(score).collect();
             let weights = softmax_beside(&logits, scores.sinks.as_ref().map(|sinks| sinks[h]));
-            let values = sees.clone().map(|position| &v.row(position)[columns.clone()]);
-            weighted_sum(&weights, values, head)
+            let values = sees.clone().map(|position| &v.row(position)[of_group(width)]);
+            weighted_sum(&weights, values, width)
         };
         row.chunks(head).enumerate().flat_map(of_head).collect()
     })
@@ -86,7 +94,7 @@ mod tests {
         let q = Matrix::new(n, 1, vec![query; n]);
         let k = Matrix::new(n, 1, keys.to_vec());
         let v = Matrix::new(n, 1, (0..n).map(|i| 10f64.powi(i as i32)).collect());
-        attention(&q, 0, &k, &v, 1, scores).row(n - 1)[0]
+        attention(&q, 0, &k, &v, (1, 1), scores).row(n - 1)[0]
     }
 
     fn close(found: f64, expected: f64) {
@@ -149,15 +157,24 @@ mod tests {
         let (q, k) = (Matrix::new(1, 4, vec![0.0; 4]), Matrix::new(1, 2, vec![0.0; 2]));
         let v = Matrix::new(1, 2, vec![4.0, 8.0]);
         let sinks = Some(vec![0.0, f64::NEG_INFINITY, 3f64.ln(), 0.0]);
-        let found = attention(&q, 0, &k, &v, 1, &Scores { sinks, ..PLAIN });
+        let found = attention(&q, 0, &k, &v, (1, 1), &Scores { sinks, ..PLAIN });
         assert!(found.largest_difference(&Matrix::new(1, 4, vec![2.0, 4.0, 2.0, 4.0])) < 1e-12, "{found:?}");
+    }
+
+    #[test]
+    fn values_have_their_own_width() {
+        // Two heads of keys of one element and of values of three.
+        let (q, k) = (Matrix::new(1, 2, vec![0.0; 2]), Matrix::new(1, 2, vec![0.0; 2]));
+        let v = Matrix::new(1, 6, vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let found = attention(&q, 0, &k, &v, (1, 3), &PLAIN);
+        assert!(found.largest_difference(&v) < 1e-12, "{found:?}");
     }
 
     #[test]
     fn later_chunks_see_what_came_before() {
         let (k, v) = (Matrix::new(3, 1, vec![0.0; 3]), Matrix::new(3, 1, vec![1.0, 10.0, 100.0]));
         let q = Matrix::new(2, 1, vec![0.0; 2]);
-        let found = attention(&q, 1, &k, &v, 1, &Scores { window: 2, ..PLAIN });
+        let found = attention(&q, 1, &k, &v, (1, 1), &Scores { window: 2, ..PLAIN });
         assert!(found.largest_difference(&Matrix::new(2, 1, vec![5.5, 55.0])) < 1e-12, "{found:?}");
     }
 }

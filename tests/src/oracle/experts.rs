@@ -14,17 +14,57 @@ pub(super) struct Routing {
     pub(super) renormalize: bool,
     /// Added to the scores for the choice, not for the shares.
     pub(super) bias: Option<Vec<f64>>,
+    pub(super) groups: Option<Grouped>,
+}
+
+/// Groups of experts, of which a row goes to the best (DeepSeek-AI 2024, "DeepSeek-V2", section 2.2.2).
+#[derive(Clone, Copy)]
+pub(super) struct Grouped {
+    pub(super) of: usize,
+    pub(super) top: usize,
+    /// How many of a group's best experts are added up to say how good it is.
+    pub(super) counted: usize,
 }
 
 /// How far the last chosen expert is ahead of the first that was not, in the row where that is least: arithmetic less
 /// exact than this one may choose another where it is nearly nothing.
 pub(super) fn closest_choice(logits: &Matrix, routing: &Routing) -> f64 {
     let lead = |row: &[f64]| {
-        let mut judged = judged(row, routing).1;
-        judged.sort_by(|a, b| b.total_cmp(a));
-        judged.get(routing.top_k).map_or(f64::INFINITY, |next| judged[routing.top_k - 1] - next)
+        let (_, judged) = judged(row, routing);
+        let of_groups = routing.groups.map_or(f64::INFINITY, |groups| ahead(&goodness(&judged, groups), groups.top));
+        ahead(&within(judged, routing), routing.top_k).min(of_groups)
     };
     logits.rows().map(lead).fold(f64::INFINITY, f64::min)
+}
+
+/// How far the last of the `count` best is ahead of the next.
+fn ahead(judged: &[f64], count: usize) -> f64 {
+    let mut judged = judged.to_vec();
+    judged.sort_by(|a, b| b.total_cmp(a));
+    judged.get(count).map_or(f64::INFINITY, |next| judged[count - 1] - next)
+}
+
+/// How good each group is.
+fn goodness(judged: &[f64], groups: Grouped) -> Vec<f64> {
+    let good = |group: &[f64]| {
+        let mut group = group.to_vec();
+        group.sort_by(|a, b| b.total_cmp(a));
+        group[..groups.counted].iter().sum()
+    };
+    judged.chunks(judged.len() / groups.of).map(good).collect()
+}
+
+/// What experts are chosen by, nothing of it outside the best groups.
+fn within(mut judged: Vec<f64>, routing: &Routing) -> Vec<f64> {
+    let Some(groups) = routing.groups else { return judged };
+    let goodness = goodness(&judged, groups);
+    let mut order: Vec<usize> = (0..groups.of).collect();
+    order.sort_by(|&a, &b| goodness[b].total_cmp(&goodness[a]));
+    let each = judged.len() / groups.of;
+    for group in &order[groups.top..] {
+        judged[group * each..(group + 1) * each].fill(f64::NEG_INFINITY);
+    }
+    judged
 }
 
 /// The numbers of the experts of each row with the highest scores, and their shares.
@@ -37,6 +77,7 @@ pub(super) fn route(logits: &Matrix, routing: &Routing) -> [Matrix; 2] {
 
 fn chosen(logits: &[f64], routing: &Routing) -> Vec<(usize, f64)> {
     let (scores, judged) = judged(logits, routing);
+    let judged = within(judged, routing);
     let mut order: Vec<usize> = (0..scores.len()).collect();
     // A stable sort: the lower number stays first among equals.
     order.sort_by(|&a, &b| judged[b].total_cmp(&judged[a]));
@@ -95,7 +136,8 @@ mod tests {
     #[test]
     fn a_bias_chooses_and_has_no_share() {
         let logits = Matrix::new(1, 4, [1.0f64, 4.0, 3.0, 2.0].map(f64::ln).to_vec());
-        let routing = |renormalize, bias| Routing { top_k: 2, scoring: Scoring::Softmax, renormalize, bias };
+        let routing =
+            |renormalize, bias| Routing { top_k: 2, scoring: Scoring::Softmax, renormalize, bias, groups: None };
         let [experts, shares] = route(&logits, &routing(false, None));
         close(&experts, &[1.0, 2.0]);
         close(&shares, &[0.4, 0.3]);
@@ -107,11 +149,27 @@ mod tests {
     #[test]
     fn among_equals_the_lower_number_is_first() {
         let logits = Matrix::new(1, 3, vec![0.0; 3]);
-        let routing =
-            Routing { top_k: 2, scoring: Scoring::Sigmoid, renormalize: false, bias: Some(vec![0.0, 0.5, 0.5]) };
+        let bias = Some(vec![0.0, 0.5, 0.5]);
+        let routing = Routing { top_k: 2, scoring: Scoring::Sigmoid, renormalize: false, bias, groups: None };
         let [experts, shares] = route(&logits, &routing);
         close(&experts, &[1.0, 2.0]);
         close(&shares, &[0.5, 0.5]);
+    }
+
+    #[test]
+    fn only_experts_of_the_best_groups_are_chosen() {
+        let logits = Matrix::new(1, 6, [9.0f64, 1.0, 6.0, 5.0, 4.0, 7.0].map(f64::ln).to_vec());
+        let chosen = |top, counted| {
+            let groups = Some(Grouped { of: 3, top, counted });
+            let scoring = Scoring::Softmax;
+            let [experts, shares] =
+                route(&logits, &Routing { top_k: 2, scoring, renormalize: false, bias: None, groups });
+            (experts.row(0).to_vec(), shares.row(0).iter().map(|share| share * 32.0).collect::<Vec<_>>())
+        };
+        assert_eq!(chosen(1, 1).0, [0.0, 1.0]);
+        assert_eq!(chosen(1, 2).0, [2.0, 3.0], "of two equally good groups the first");
+        assert_eq!(chosen(2, 1).0, [0.0, 5.0]);
+        close(&Matrix::new(1, 2, chosen(2, 2).1), &[7.0, 6.0]);
     }
 
     #[test]

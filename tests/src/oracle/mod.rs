@@ -96,6 +96,7 @@ impl<'a> Oracle<'a> {
             | Op::Linear { .. }
             | Op::Rope { .. }
             | Op::Attention { .. }
+            | Op::Join { .. }
             | Op::Add { .. }
             | Op::GatedMul { .. }
             | Op::Apply { .. }
@@ -129,6 +130,7 @@ impl<'a> Oracle<'a> {
                 | Op::Linear { .. }
                 | Op::Rope { .. }
                 | Op::Attention { .. }
+                | Op::Join { .. }
                 | Op::Add { .. }
                 | Op::GatedMul { .. }
                 | Op::Rows { .. }

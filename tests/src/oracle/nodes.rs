@@ -6,7 +6,7 @@ use trefoil_ir::op::{Function, Op, RopeScaling, Score, Switch};
 
 use super::Oracle;
 use super::attention::{self, Scores};
-use super::experts::{self, Routing};
+use super::experts::{self, Grouped, Routing};
 use super::functions;
 use super::matrix::Matrix;
 use super::norms;
@@ -58,8 +58,12 @@ impl Oracle<'_> {
                 vec![rotary::rope(&value(x), &value(pos).column(0), &rotation)]
             }
             Op::Attention { q, k, v, cache, mask: _, score } => {
-                let (head, scores) = self.scores(*cache, *score, rank);
-                vec![attention::attention(&value(q), 0, &value(k), &value(v), head, &scores)]
+                let (widths, scores) = self.scores(*cache, *score, rank);
+                vec![attention::attention(&value(q), 0, &value(k), &value(v), widths, &scores)]
+            }
+            Op::Join { a, b, heads } => {
+                let width = self.graph.values[node.outputs[0]].ty.columns().map_or(0, |width| self.size(width));
+                vec![join(&value(a), &value(b), self.size(heads), width)]
             }
             Op::Add { a, b } => vec![value(a).zip(&value(b), |a, b| a + b)],
             Op::GatedMul { gate, up, by, limit, shift } => {
@@ -68,14 +72,19 @@ impl Oracle<'_> {
                 vec![value(gate).zip(&value(up), |gate, up| functions::gated(gate, up, by, limit, shift))]
             }
             Op::Apply { x, by } => vec![value(x).map(|x| self.apply(*by, x))],
-            Op::Route { x, top_k, scoring, renormalize, bias } => {
+            Op::Route { x, top_k, scoring, renormalize, bias, groups } => {
                 let renormalize = match *renormalize {
                     Switch::On => true,
                     Switch::Off => false,
                     Switch::Setting(param) => self.param(param) != 0.0,
                 };
                 let bias = bias.map(|bias| self.weight(bias, rank).elements().to_vec());
-                let routing = Routing { top_k: self.size(top_k), scoring: *scoring, renormalize, bias };
+                let groups = groups.as_ref().map(|groups| {
+                    let (_, [of, top]) = groups.parts();
+                    let [of, top] = [of, top].map(|(_, size)| self.size(size));
+                    Grouped { of, top, counted: groups.counted() as usize }
+                });
+                let routing = Routing { top_k: self.size(top_k), scoring: *scoring, renormalize, bias, groups };
                 self.closest_choice.set(self.closest_choice.get().min(experts::closest_choice(&value(x), &routing)));
                 experts::route(&value(x), &routing).into()
             }
@@ -92,11 +101,14 @@ impl Oracle<'_> {
                 vec![]
             }
             // One whole prefill: there are no decode rows, and the prefill attention gives all of the value.
-            Op::DecodeAttention { q, .. } => vec![value(q)],
+            Op::DecodeAttention { q, cache, score, .. } => {
+                let ((head, width), _) = self.scores(*cache, *score, rank);
+                vec![value(q).map_rows(|_, row| vec![0.0; row.len() / head * width])]
+            }
             Op::PrefillAttention { q, cache, mask: _, score } => {
-                let (head, scores) = self.scores(*cache, *score, rank);
+                let (widths, scores) = self.scores(*cache, *score, rank);
                 let (k, v) = rank.kept(*cache);
-                vec![attention::attention(&value(q), rows.start, k, v, head, &scores)]
+                vec![attention::attention(&value(q), rows.start, k, v, widths, &scores)]
             }
             Op::Columns { x, from, width } => vec![value(x).columns(self.size(from), self.size(width))],
             Op::AddRmsNorm { a, b, weight, eps } => {
@@ -118,9 +130,10 @@ impl Oracle<'_> {
         functions::apply(function, |setting| self.param(setting), x)
     }
 
-    /// Width of a head, and how attention scores.
-    fn scores(&self, cache: CacheId, score: Score, rank: &Rank) -> (usize, Scores) {
-        let head = self.size(&self.graph.caches[cache].head);
+    /// Widths of a head of keys and of values, and how attention scores.
+    fn scores(&self, cache: CacheId, score: Score, rank: &Rank) -> ((usize, usize), Scores) {
+        let cache = &self.graph.caches[cache];
+        let (head, value) = (self.size(&cache.head), self.size(cache.value.as_ref().unwrap_or(&cache.head)));
         let setting = |param: Option<ParamId>, without: f64| param.map_or(without, |param| self.param(param));
         let scores = Scores {
             scale: setting(score.scale, 1.0 / (head as f64).sqrt()),
@@ -129,7 +142,7 @@ impl Oracle<'_> {
             sinks: score.sinks.map(|sinks| self.weight(sinks, rank).elements().to_vec()),
             alibi: score.alibi,
         };
-        (head, scores)
+        ((head, value), scores)
     }
 
     fn scaling(&self, scaling: RopeScaling) -> Scaling {
@@ -153,4 +166,16 @@ impl Oracle<'_> {
             }
         }
     }
+}
+
+/// Of each head the columns of `a`, then those of `b`, or all of `b` where its heads leave no other room in the result.
+fn join(a: &Matrix, b: &Matrix, heads: usize, width: usize) -> Matrix {
+    let first = a.num_columns() / heads;
+    let second = width / heads - first;
+    let is_shared = b.num_columns() == second;
+    a.map_rows(|number, row| {
+        let of_b = |head: usize| if is_shared { 0 } else { head * second };
+        let heads = row.chunks(first).enumerate();
+        heads.flat_map(|(head, own)| [own, &b.row(number)[of_b(head)..of_b(head) + second]].concat()).collect()
+    })
 }

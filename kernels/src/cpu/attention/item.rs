@@ -17,7 +17,7 @@ pub(super) struct Scratch {
     queries: Vec<f32>,
     /// Scores, then probabilities, of one key block, `[rows][KEY_BLOCK]`.
     scores: Vec<f32>,
-    /// Weighted sums of V, `[rows][padded_head]`.
+    /// Weighted sums of V, `[rows][padded_value]`.
     sums: Vec<f32>,
     /// The largest score so far, per row.
     largest: Vec<f32>,
@@ -27,10 +27,10 @@ pub(super) struct Scratch {
 
 impl Scratch {
     /// Makes room for an item and resets the running softmax.
-    fn reset(&mut self, rows: usize, head: usize, padded_head: usize) {
+    fn reset(&mut self, rows: usize, head: usize, padded_value: usize) {
         grow(&mut self.queries, rows * head);
         grow(&mut self.scores, rows * KEY_BLOCK);
-        grow(&mut self.sums, rows * padded_head).fill(0.0);
+        grow(&mut self.sums, rows * padded_value).fill(0.0);
         grow(&mut self.largest, rows).fill(f32::NEG_INFINITY);
         grow(&mut self.totals, rows * LANES).fill(0.0);
     }
@@ -126,7 +126,7 @@ impl<'a> Item<'a> {
         scratch: &'a mut Scratch,
     ) -> Self {
         let num_rows = tokens.len() * operands.group;
-        scratch.reset(num_rows, operands.pages.head(), operands.pages.padded_head());
+        scratch.reset(num_rows, operands.pages.head(), operands.pages.padded_value());
         if let Some(sinks) = operands.scores.sinks {
             scratch.sink(num_rows, &sinks[kv_head * operands.group..(kv_head + 1) * operands.group]);
         }
@@ -151,10 +151,10 @@ impl<'a> Item<'a> {
         self.operands.span.position + self.tokens.end - 1
     }
 
-    /// Row and first column, in q and out, of the group's heads of the item's `token`.
+    /// Row and first head, in q and out, of the group's heads of the item's `token`.
     fn place(&self, token: usize) -> (usize, usize) {
         let row = self.operands.span.first_row + self.tokens.start + token;
-        (row, self.kv_head * self.operands.group * self.operands.pages.head())
+        (row, self.kv_head * self.operands.group)
     }
 
     #[inline(always)]
@@ -162,11 +162,11 @@ impl<'a> Item<'a> {
         let length = self.operands.group * self.operands.pages.head();
         let scale = V::splat(self.operands.scores.scale);
         for token in 0..self.tokens.len() {
-            let (row, column) = self.place(token);
-            let q = self.operands.q.row(row).wrapping_add(column);
+            let (row, first_head) = self.place(token);
+            let q = self.operands.q.row(row).wrapping_add(first_head * self.operands.pages.head());
             let queries = self.scratch.queries[token * length..(token + 1) * length].as_mut_ptr();
             for at in (0..length).step_by(LANES) {
-                // SAFETY: q's row has a whole group from `column`, and `queries` is as long.
+                // SAFETY: q's row has a whole group from `first_head`, and `queries` is as long.
                 unsafe { store_at(load_at::<V>(q, at, length).mul(scale), queries, at, length) }
             }
         }
@@ -310,7 +310,7 @@ impl<'a> Item<'a> {
 
     #[inline(always)]
     fn rescale<V: Vector>(&mut self, row: usize, factor: f32) {
-        let length = self.operands.pages.padded_head();
+        let length = self.operands.pages.padded_value();
         let sums = self.scratch.sums[row * length..(row + 1) * length].as_mut_ptr();
         for at in (0..length).step_by(LANES) {
             // SAFETY: the row is `length` long, a multiple of the vector.
@@ -355,7 +355,7 @@ impl<'a> Item<'a> {
     #[inline(always)]
     fn add_values<V: Vector>(&mut self, values: *const u8, ahead: *const u8, rows: Range<usize>, tokens: Range<usize>) {
         let pages = self.operands.pages;
-        let (length, line_bytes) = (pages.padded_head(), pages.element().line_bytes());
+        let (length, line_bytes) = (pages.padded_value(), pages.element().line_bytes());
         let num_panels = length / KEY_BLOCK;
         let panels_per_tile = if rows.len() <= V::WIDE_TILE_ROWS { 2 } else { 1 };
         for panel in (0..num_panels).step_by(panels_per_tile) {
@@ -383,17 +383,17 @@ impl<'a> Item<'a> {
     #[inline(always)]
     fn store_results<V: Vector>(&self) {
         let (pages, group) = (self.operands.pages, self.operands.group);
-        let (head, length) = (pages.head(), pages.padded_head());
+        let (value, length) = (pages.value(), pages.padded_value());
         for row in 0..self.num_rows {
-            let (out_row, column) = self.place(row / group);
-            let out = self.operands.out.row(out_row).wrapping_add(column + row % group * head);
+            let (out_row, first_head) = self.place(row / group);
+            let out = self.operands.out.row(out_row).wrapping_add((first_head + row % group) * value);
             let sums = self.scratch.sums[row * length..(row + 1) * length].as_ptr();
             let totals = self.scratch.totals[row * LANES..(row + 1) * LANES].as_ptr();
             // SAFETY: the totals of a row are one vector; out's row has a whole head here, and the sums are longer.
             unsafe {
                 let total = V::splat(V::load(totals).sum());
-                for at in (0..head).step_by(LANES) {
-                    store_at(load_at::<V>(sums, at, head).div(total), out, at, head);
+                for at in (0..value).step_by(LANES) {
+                    store_at(load_at::<V>(sums, at, value).div(total), out, at, value);
                 }
             }
         }

@@ -48,7 +48,7 @@ pub fn attention_items(spans: &[Span<'_>], heads: usize, pages: &KvPages) -> usi
 
 /// `out = softmax(scores(q . K^T)) . V`, causal, for some items of [`attention_items`].
 ///
-/// `q` and `out` are `[rows, heads * head]`; query head `h` reads kv head `h / (heads / kv_heads)`. Every position that
+/// `q` is `[rows, heads * head]`, `out` `[rows, heads * value]`; query head `h` reads kv head `h / (heads / kv_heads)`. Every position that
 /// a row attends to has been written; other slots may hold anything. `out` must not overlap `q`.
 ///
 /// # Panics
@@ -63,8 +63,8 @@ pub fn attention(
     items: Range<usize>,
 ) {
     assert!(q.columns().is_multiple_of(pages.head()), "{} columns of heads of {}", q.columns(), pages.head());
-    check_shape("out", (out.rows(), out.columns()), (q.rows(), q.columns()));
     let heads = q.columns() / pages.head();
+    check_shape("out", (out.rows(), out.columns()), (q.rows(), heads * pages.value()));
     scores.check(heads);
     check_items(&items, attention_items(spans, heads, pages));
     let group = group_size(heads, pages);

@@ -14,6 +14,8 @@ struct Shape {
     kv_heads: usize,
     group: usize,
     head: usize,
+    /// Of a head of V.
+    value: usize,
     page_tokens: usize,
     num_tokens: usize,
 }
@@ -42,6 +44,7 @@ fn shapes() -> Vec<Shape> {
         kv_heads,
         group,
         head,
+        value: head,
         page_tokens,
         num_tokens,
     };
@@ -57,6 +60,12 @@ fn shapes() -> Vec<Shape> {
         shape(bf16, (1, 8, 128), (64, 97)),
         shape(f32, (1, 3, 40), (32, 64)),
         shape(bf16, (1, 50, 16), (32, 35)),
+        // Values narrower and wider than keys.
+        Shape { value: 14, ..shape(f32, (2, 1, 20), (32, 40)) },
+        Shape { value: 24, ..shape(bf16, (3, 2, 20), (64, 70)) },
+        Shape { value: 128, ..shape(bf16, (2, 1, 192), (64, 97)) },
+        Shape { value: 1, ..shape(f32, (1, 3, 33), (32, 65)) },
+        Shape { value: 100, ..shape(f32, (1, 4, 16), (32, 33)) },
     ]
 }
 
@@ -123,27 +132,27 @@ impl Sequence {
         let num_pages = shape.num_tokens.div_ceil(shape.page_tokens) + 3;
         let mut pages: Vec<u32> = (0..num_pages as u32).collect();
         random.shuffle(&mut pages);
-        let mut values = |heads: usize| random.values(shape.num_tokens * heads * shape.head);
+        let mut values = |heads: usize, width: usize| random.values(shape.num_tokens * heads * width);
         Sequence {
             shape,
             kind,
-            q: values(shape.heads()),
-            k: values(shape.kv_heads),
-            v: values(shape.kv_heads),
+            q: values(shape.heads(), shape.head),
+            k: values(shape.kv_heads, shape.head),
+            v: values(shape.kv_heads, shape.value),
             pages,
             num_pages,
         }
     }
 
     fn memory(&self) -> Vec<u8> {
-        let Shape { element, kv_heads, head, page_tokens, .. } = self.shape;
-        vec![0xff; self.num_pages * KvPages::bytes_per_page(element, kv_heads, head, page_tokens)]
+        let Shape { element, kv_heads, head, value, page_tokens, .. } = self.shape;
+        vec![0xff; self.num_pages * KvPages::bytes_per_page(element, kv_heads, (head, value), page_tokens)]
     }
 
     fn cache(&self, memory: &mut [u8]) -> KvPages {
-        let Shape { element, kv_heads, head, page_tokens, .. } = self.shape;
+        let Shape { element, kv_heads, head, value, page_tokens, .. } = self.shape;
         // SAFETY: `memory` made room for these pages, and one thread uses them.
-        unsafe { KvPages::from_raw(memory.as_mut_ptr(), element, self.num_pages, kv_heads, head, page_tokens) }
+        unsafe { KvPages::from_raw(memory.as_mut_ptr(), element, self.num_pages, kv_heads, (head, value), page_tokens) }
     }
 
     fn write(&self, cache: &KvPages, tokens: std::ops::Range<usize>) {
@@ -151,9 +160,10 @@ impl Sequence {
         let slots: Vec<KvSlot> = (0..self.shape.num_tokens)
             .map(|token| KvSlot { page: self.pages[token / page_tokens], offset: (token % page_tokens) as u32 })
             .collect();
-        let columns = self.shape.kv_heads * self.shape.head;
-        let view = |values| MatRef::new(values, self.shape.num_tokens, columns);
-        kv_write(view(&self.k), view(&self.v), &slots, cache, tokens);
+        let Shape { kv_heads, head, value, num_tokens, .. } = self.shape;
+        let (k, v) =
+            (MatRef::new(&self.k, num_tokens, kv_heads * head), MatRef::new(&self.v, num_tokens, kv_heads * value));
+        kv_write(k, v, &slots, cache, tokens);
     }
 
     fn scores(&self) -> Scores<'_> {
@@ -164,10 +174,10 @@ impl Sequence {
 
     /// Runs the spans' items in the order given by `cuts`, or all at once.
     fn attend(&self, cache: &KvPages, spans: &[Span<'_>], random: Option<&mut Random>) -> Vec<f32> {
-        let columns = self.shape.heads() * self.shape.head;
+        let columns = self.shape.heads() * self.shape.value;
         let mut result = vec![UNTOUCHED; self.shape.num_tokens * columns];
         let out = MatMut::new(&mut result, self.shape.num_tokens, columns);
-        let q = MatRef::new(&self.q, self.shape.num_tokens, columns);
+        let q = MatRef::new(&self.q, self.shape.num_tokens, self.shape.heads() * self.shape.head);
         let items = attention_items(spans, self.shape.heads(), cache);
         for items in random.map_or_else(|| all(items), |random| random.cuts(items)) {
             attention(q, spans, cache, &self.scores(), out, items);
@@ -188,24 +198,25 @@ impl Sequence {
     }
 
     fn check(&self, found: &[f32]) {
-        let Shape { kv_heads, group, head, num_tokens, .. } = self.shape;
+        let Shape { kv_heads, group, head, value, num_tokens, .. } = self.shape;
         for (token, q_head) in (0..num_tokens).flat_map(|token| (0..kv_heads * group).map(move |head| (token, head))) {
-            let at = (token * kv_heads * group + q_head) * head;
-            let q = &self.q[at..at + head];
-            let stored = |values: &[f32], key: usize, i: usize| {
-                self.shape.stored(values[(key * kv_heads + q_head / group) * head + i])
+            let of_head = token * kv_heads * group + q_head;
+            let q = &self.q[of_head * head..(of_head + 1) * head];
+            let stored = |values: &[f32], width: usize, key: usize, i: usize| {
+                self.shape.stored(values[(key * kv_heads + q_head / group) * width + i])
             };
-            let product = |key| (0..head).map(|i| f64::from(q[i]) * stored(&self.k, key, i)).sum::<f64>();
+            let product = |key| (0..head).map(|i| f64::from(q[i]) * stored(&self.k, head, key, i)).sum::<f64>();
             let scaled = |key| product(key) * f64::from(self.shape.scale());
             let keys: Vec<usize> = (0..num_tokens).filter(|key| self.kind.sees(*key, token)).collect();
             let weight = |key: &usize| self.kind.score(scaled(*key), q_head, *key, token).exp();
             let weights: Vec<f64> = keys.iter().map(weight).collect();
             let sink = self.kind.sinks.as_ref().map_or(0.0, |sinks| f64::from(sinks[q_head]).exp());
             let total: f64 = weights.iter().sum::<f64>() + sink;
-            for i in 0..head {
-                let sum: f64 = keys.iter().zip(&weights).map(|(key, weight)| weight * stored(&self.v, *key, i)).sum();
+            for i in 0..value {
+                let stored = |key: &usize| stored(&self.v, value, *key, i);
+                let sum: f64 = keys.iter().zip(&weights).map(|(key, weight)| weight * stored(key)).sum();
                 let what = format!("{:?}, {:?}, token {token}, head {q_head}, element {i}", self.shape, self.kind);
-                assert_close(&what, found[at + i], sum / total, 2e-6);
+                assert_close(&what, found[of_head * value + i], sum / total, 2e-6);
             }
         }
     }
@@ -231,7 +242,7 @@ fn decode_equals_prefill_while_later_slots_are_unwritten() {
         let expected = sequence.prefill();
         let mut memory = sequence.memory();
         let cache = sequence.cache(&mut memory);
-        let columns = shape.heads() * shape.head;
+        let columns = shape.heads() * shape.value;
         for token in 0..shape.num_tokens {
             sequence.write(&cache, token..token + 1);
             let found = sequence.attend(&cache, &[sequence.span(token..token + 1)], None);
@@ -268,12 +279,12 @@ fn a_poisoned_token_spares_the_rows_that_do_not_see_it() {
             let mut sequence = Sequence::new(&mut random, shape, kind.clone());
             let expected = sequence.prefill();
             let poisoned = random.below(shape.num_tokens);
-            let columns = shape.kv_heads * shape.head;
-            for values in [&mut sequence.k, &mut sequence.v] {
+            for (values, width) in [(&mut sequence.k, shape.head), (&mut sequence.v, shape.value)] {
+                let columns = shape.kv_heads * width;
                 values[poisoned * columns..(poisoned + 1) * columns].fill(random.pick(&[f32::NAN, f32::INFINITY]));
             }
             let found = sequence.prefill();
-            let columns = shape.heads() * shape.head;
+            let columns = shape.heads() * shape.value;
             for token in (0..shape.num_tokens).filter(|token| !kind.sees(poisoned, *token)) {
                 let row = token * columns..(token + 1) * columns;
                 let what = format!("{shape:?}, {kind:?}, token {token} beside {poisoned}");
@@ -298,7 +309,7 @@ fn what_lies_outside_the_window_is_not_read() {
         sequence.write(&cache, seen..shape.num_tokens);
         sequence.pages[..seen / shape.page_tokens].fill(u32::MAX);
         let found = sequence.attend(&cache, &[sequence.span(first..shape.num_tokens)], Some(&mut random));
-        let rows = first * shape.heads() * shape.head..;
+        let rows = first * shape.heads() * shape.value..;
         assert_same_bits(&format!("{shape:?}, {kind:?}, from {first}"), &expected[rows.clone()], &found[rows]);
     }
 }

@@ -1,7 +1,7 @@
 //! Routing to experts, and what they give brought together.
 
 use super::{Random, UNTOUCHED, all, assert_close, assert_same_bits, on_every_path};
-use crate::cpu::{MatMut, MatRef, Scoring, combine, route};
+use crate::cpu::{Choice, Groups, MatMut, MatRef, Scoring, combine, route};
 
 /// (rows, experts, top_k).
 const SHAPES: [(usize, usize, usize); 6] = [(0, 4, 2), (1, 1, 1), (5, 8, 2), (9, 5, 5), (3, 17, 4), (20, 128, 20)];
@@ -9,14 +9,23 @@ const SHAPES: [(usize, usize, usize); 6] = [(0, 4, 2), (1, 1, 1), (5, 8, 2), (9,
 /// Numbers and shares of all rows, rows cut into `items`.
 fn routed(
     (logits, bias): (&[f32], Option<&[f32]>),
-    (rows, num_experts, top_k): (usize, usize, usize),
+    shape: (usize, usize, usize),
     (scoring, renormalize): (Scoring, bool),
+    items: &[std::ops::Range<usize>],
+) -> (Vec<u32>, Vec<f32>) {
+    routed_by(logits, shape, &Choice { scoring, renormalize, bias, groups: None }, items)
+}
+
+fn routed_by(
+    logits: &[f32],
+    (rows, num_experts, top_k): (usize, usize, usize),
+    by: &Choice<'_>,
     items: &[std::ops::Range<usize>],
 ) -> (Vec<u32>, Vec<f32>) {
     let (mut experts, mut shares) = (vec![UNTOUCHED; rows * top_k], vec![UNTOUCHED; rows * top_k]);
     let (chosen, given) = (MatMut::new(&mut experts, rows, top_k), MatMut::new(&mut shares, rows, top_k));
     for items in items {
-        route(MatRef::new(logits, rows, num_experts), bias, scoring, renormalize, chosen, given, items.clone());
+        route(MatRef::new(logits, rows, num_experts), by, chosen, given, items.clone());
     }
     (experts.into_iter().map(f32::to_bits).collect(), shares)
 }
@@ -105,6 +114,88 @@ fn a_bias_moves_the_choice_and_not_the_shares() {
                 assert_close(&what, *found, expected, 5e-6 * expected);
             }
         }
+    }
+}
+
+/// (rows, experts, top_k), groups.
+const GROUPED: [((usize, usize, usize), Groups); 7] = {
+    const fn groups(count: usize, top: usize, best: usize) -> Groups {
+        Groups { count, top, best }
+    }
+    [
+        ((0, 4, 2), groups(2, 1, 2)),
+        ((5, 8, 3), groups(4, 2, 2)),
+        ((5, 8, 3), groups(4, 2, 1)),
+        ((7, 34, 5), groups(2, 1, 1)),
+        ((9, 15, 3), groups(5, 1, 2)),
+        ((3, 256, 8), groups(8, 4, 2)),
+        ((3, 12, 4), groups(1, 1, 1)),
+    ]
+};
+
+/// The experts that are chosen by these keys, and the least lead of one of them, or of a group of theirs, over the next.
+fn of_best_groups(mut keys: Vec<f64>, top_k: usize, groups: Groups) -> (Vec<u32>, f64) {
+    let lead = |keys: &[f64], order: &[u32], count: usize| {
+        let pairs = order.windows(2).take(count).map(|pair| keys[pair[0] as usize] - keys[pair[1] as usize]);
+        pairs.fold(f64::INFINITY, f64::min)
+    };
+    let each = keys.len() / groups.count;
+    let good = |keys: &[f64]| by_key(keys)[..groups.best].iter().map(|at| keys[*at as usize]).sum::<f64>();
+    let good: Vec<f64> = keys.chunks(each).map(good).collect();
+    let order = by_key(&good);
+    let lead_of_groups = lead(&good, &order, groups.top);
+    for group in &order[groups.top..] {
+        keys[*group as usize * each..(*group as usize + 1) * each].fill(f64::NEG_INFINITY);
+    }
+    let order = by_key(&keys);
+    let lead = lead(&keys, &order, top_k).min(lead_of_groups);
+    (order[..top_k].to_vec(), lead)
+}
+
+#[test]
+fn only_experts_of_the_best_groups_are_chosen_on_every_path_and_cut() {
+    let mut random = Random::new();
+    for ((shape, groups), (scoring, renormalize)) in GROUPED.iter().flat_map(|case| ways().map(|way| (*case, way))) {
+        let (rows, num_experts, top_k) = shape;
+        let own = random.values(num_experts);
+        for bias in [None, Some(&own[..])] {
+            let by = Choice { scoring, renormalize, bias, groups: Some(groups) };
+            let what = format!("{shape:?} {groups:?} by {scoring:?}, renormalized {renormalize}, {}", bias.is_some());
+            let keys = |logits: &[f32]| -> Vec<f64> {
+                let bias = |expert: usize| bias.map_or(0.0, |bias| f64::from(bias[expert]));
+                scores(logits, scoring).iter().enumerate().map(|(at, score)| score + bias(at)).collect()
+            };
+            // Rows in which rounding cannot change a choice.
+            let mut logits = vec![];
+            while logits.len() < rows * num_experts {
+                let row: Vec<f32> = random.values(num_experts).iter().map(|logit| 4.0 * logit).collect();
+                if of_best_groups(keys(&row), top_k, groups).1 > 1e-6 {
+                    logits.extend(row);
+                }
+            }
+            let cuts = random.cuts(rows);
+            let (experts, shares) = routed_by(&logits, shape, &by, &all(rows));
+            let on_paths = on_every_path(&what, || routed_by(&logits, shape, &by, &cuts).1);
+            assert_same_bits(&what, &shares, &on_paths);
+            for (row, logits) in logits.chunks(num_experts).enumerate() {
+                let row = row * top_k..(row + 1) * top_k;
+                let chosen = &experts[row.clone()];
+                assert_eq!(chosen, of_best_groups(keys(logits), top_k, groups).0, "{what}");
+                for (found, expected) in shares[row].iter().zip(given(&scores(logits, scoring), chosen, renormalize)) {
+                    assert_close(&what, *found, expected, 5e-6 * expected);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn of_equal_groups_the_first_are_chosen() {
+    let (logits, bias) = ([0.5f32; 40], [0.25f32; 40]);
+    for best in [1, 2] {
+        let groups = Some(Groups { count: 8, top: 2, best });
+        let by = Choice { scoring: Scoring::Sigmoid, renormalize: true, bias: Some(&bias), groups };
+        assert_eq!(routed_by(&logits, (1, 40, 7), &by, &all(1)).0, [0, 1, 2, 3, 4, 5, 6]);
     }
 }
 

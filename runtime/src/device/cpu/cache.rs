@@ -21,7 +21,7 @@ pub struct PageShape {
 impl PageShape {
     /// Bytes of one page of one layer of a cache.
     fn layer_bytes(self, spec: &CacheSpec) -> usize {
-        KvPages::bytes_per_page(self.element, spec.kv_heads, spec.head, self.page_tokens)
+        KvPages::bytes_per_page(self.element, spec.kv_heads, (spec.head, spec.value), self.page_tokens)
     }
 
     /// Bytes that one page index stands for, in all layers of all caches.
@@ -51,7 +51,8 @@ impl Caches {
                 // SAFETY: the block, which lives as long as `pages`, has room for all layers of all caches, one
                 // after the other; the schedule orders writers and readers of a slot.
                 let layer_pages = unsafe {
-                    KvPages::from_raw(first, shape.element, num_pages, spec.kv_heads, spec.head, shape.page_tokens)
+                    let widths = (spec.head, spec.value);
+                    KvPages::from_raw(first, shape.element, num_pages, spec.kv_heads, widths, shape.page_tokens)
                 };
                 by_layer[layer] = Some(layer_pages);
                 first = first.wrapping_add(num_pages * shape.layer_bytes(spec));

@@ -2,7 +2,7 @@
 
 use trefoil_kernels::cpu as kernels;
 
-use crate::launch::{Function, Scoring};
+use crate::launch::{Function, Groups, Scoring};
 use crate::model::{Pairs, RopeScaling};
 
 pub(super) fn function(function: Function) -> kernels::Function {
@@ -27,6 +27,11 @@ pub(super) fn scoring(scoring: Scoring) -> kernels::Scoring {
         Scoring::Softmax => kernels::Scoring::Softmax,
         Scoring::Sigmoid => kernels::Scoring::Sigmoid,
     }
+}
+
+pub(super) fn groups(groups: Groups) -> kernels::Groups {
+    let Groups { count, top, best } = groups;
+    kernels::Groups { count: count as usize, top: top as usize, best: best as usize }
 }
 
 pub(super) fn pairs(pairs: Pairs) -> kernels::Pairs {

@@ -39,8 +39,8 @@ pub use streams::Mark;
 use crate::executor::DeviceFault;
 use crate::expert_loads::ExpertLoads;
 use crate::launch::{
-    Add, AddRmsNorm, Apply, Attention, Collective, Combine, Device, Embed, EventId, ExpertLinear, GatedMul, KvWrite,
-    LayerNorm, Linear, Region, RmsNorm, Rope, Route, Rows, Site, StepTables, StreamId, StreamSpec,
+    Add, AddRmsNorm, Apply, Attention, Collective, Combine, Device, Embed, EventId, ExpertLinear, GatedMul, Join,
+    KvWrite, LayerNorm, Linear, Region, RmsNorm, Rope, Route, Rows, Site, StepTables, StreamId, StreamSpec,
 };
 use crate::trace::Trace;
 use bell::lock;
@@ -211,6 +211,10 @@ impl Device for CpuDevice {
 
     fn prefill_attention(&self, site: Site, args: Attention) {
         self.launch(site, Work::Attention(args), args.out.num_rows);
+    }
+
+    fn join(&self, site: Site, args: Join) {
+        self.launch(site, Work::Join(args), args.out.num_rows);
     }
 
     fn add(&self, site: Site, args: Add) {

@@ -12,8 +12,8 @@ use super::sampling::SampledRows;
 use super::step::CurrentStep;
 use super::team::{Split, Task};
 use crate::launch::{
-    Add, AddRmsNorm, Apply, Attention, Collective, Combine, Embed, ExpertLinear, GatedMul, KvWrite, LayerNorm, Linear,
-    Region, RmsNorm, Rope, Route, Rows, Site, StepTable,
+    Add, AddRmsNorm, Apply, Attention, Collective, Combine, Embed, ExpertLinear, GatedMul, Join, KvWrite, LayerNorm,
+    Linear, Region, RmsNorm, Rope, Route, Rows, Site, StepTable,
 };
 use crate::trace::Label;
 
@@ -47,6 +47,7 @@ pub(super) enum Work {
     Rope(Rope),
     KvWrite(KvWrite),
     Attention(Attention),
+    Join(Join),
     Add(Add),
     GatedMul(GatedMul),
     Apply(Apply),
@@ -81,6 +82,7 @@ impl Task for Launch {
             Work::Rope(args) => self.rope(memory, args, items),
             Work::KvWrite(args) => self.kv_write(memory, args, items),
             Work::Attention(args) => self.attention(memory, args, items),
+            Work::Join(args) => join(memory, args, items),
             Work::Add(args) => add(memory, args, items),
             Work::GatedMul(args) => gated_mul(memory, args, items),
             Work::Apply(args) => apply(memory, args, items),
@@ -115,6 +117,7 @@ impl Launch {
             Work::Rope(args) => args.out,
             Work::KvWrite(args) => args.k,
             Work::Attention(args) => args.out,
+            Work::Join(args) => args.out,
             Work::Add(args) => args.out,
             Work::GatedMul(args) => args.out,
             Work::Apply(args) => args.out,
@@ -138,7 +141,7 @@ impl Launch {
             Work::Embed(_) | Work::Rope(_) | Work::KvWrite(_) => self.num_rows(),
             Work::RmsNorm(_) | Work::LayerNorm(_) | Work::AddRmsNorm(_) => self.num_rows(),
             Work::Add(_) | Work::GatedMul(_) | Work::Apply(_) | Work::Rows(_) | Work::Exchange(_) => self.num_rows(),
-            Work::Route(_) | Work::Combine(_) => self.num_rows(),
+            Work::Route(_) | Work::Combine(_) | Work::Join(_) => self.num_rows(),
         }
     }
 
@@ -164,7 +167,9 @@ impl Launch {
             // A look for the largest value, a sum of exponentials, a search.
             Work::Sample(_) => elements * 2.0,
             Work::RmsNorm(_) | Work::LayerNorm(_) | Work::AddRmsNorm(_) => elements * 16.0 / BYTES_PER_NS,
-            Work::Rope(_) | Work::KvWrite(_) | Work::Rows(_) | Work::Exchange(_) => elements * 16.0 / BYTES_PER_NS,
+            Work::Rope(_) | Work::KvWrite(_) | Work::Join(_) | Work::Rows(_) | Work::Exchange(_) => {
+                elements * 16.0 / BYTES_PER_NS
+            }
             Work::Add(_) | Work::GatedMul(_) | Work::Apply(_) => elements * 16.0 / BYTES_PER_NS,
             Work::Combine(args) => f64::from(args.x.num_rows) * f64::from(args.x.num_columns) * 4.0 / BYTES_PER_NS,
         }
@@ -172,10 +177,10 @@ impl Launch {
 
     fn attention_cost_ns(&self, memory: &Memory, args: &Attention) -> f64 {
         let pages = memory.caches.layer(args.cache);
-        let token_bytes = (2 * pages.kv_heads() * pages.head() * pages.element().bytes()) as f64;
+        let token_bytes = (pages.kv_heads() * (pages.head() + pages.value()) * pages.element().bytes()) as f64;
         let costs = self.step.spans(args.q).map(|span| {
             let (rows, positions) = (span.num_rows as f64, (span.position + span.num_rows) as f64);
-            let flops = 4.0 * rows * positions * f64::from(args.q.num_columns);
+            let flops = 2.0 * rows * positions * f64::from(args.q.num_columns + args.out.num_columns);
             (positions * token_bytes / BYTES_PER_NS).max(flops / FLOPS_PER_NS)
         });
         costs.sum()
@@ -240,8 +245,10 @@ impl Launch {
     fn route(&self, memory: &Memory, args: &Route, items: Range<usize>) {
         let bias = args.bias.map(|bias| memory.weights.vector(bias));
         let (experts, shares) = (memory.arena.write(args.experts), memory.arena.write(args.shares));
-        let scoring = convert::scoring(args.scoring);
-        kernels::route(memory.arena.read(args.x), bias, scoring, args.renormalize, experts, shares, items.clone());
+        let groups = args.groups.map(convert::groups);
+        let by =
+            kernels::Choice { scoring: convert::scoring(args.scoring), renormalize: args.renormalize, bias, groups };
+        kernels::route(memory.arena.read(args.x), &by, experts, shares, items.clone());
         let (Some(loads), Some(layer)) = (&memory.loads, self.site.layer) else { return };
         for row in items {
             let chosen = Region { first_row: args.experts.first_row + row as u32, num_rows: 1, ..args.experts };
@@ -291,6 +298,11 @@ fn linear(memory: &Memory, args: &Linear, items: Range<usize>) {
     let bias = args.bias.map(|bias| memory.weights.vector(bias));
     let (x, out) = (memory.arena.read(args.x), memory.arena.write(args.out));
     kernels::linear(x, matrix(memory, args), bias, out, items);
+}
+
+fn join(memory: &Memory, args: &Join, items: Range<usize>) {
+    let (a, b) = (memory.arena.read(args.a), memory.arena.read(args.b));
+    kernels::join(a, b, args.heads as usize, memory.arena.write(args.out), items);
 }
 
 fn add(memory: &Memory, args: &Add, items: Range<usize>) {

@@ -125,7 +125,8 @@ fn block(graph: &mut Graph, id: BlockId) {
     let takes = value(graph, block, "h", TOKENS, wide);
     let (weights, head) = (String::new(), Dim::name("head"));
     graph.blocks.push(Block { name: id.to_string(), weights, takes, nodes: vec![], gives: takes, place });
-    let cache = graph.caches.push(Cache { name: "kv".to_owned(), block: id, kv_heads: Dim::constant(1), head, place });
+    let (name, kv_heads) = ("kv".to_owned(), Dim::constant(1));
+    let cache = graph.caches.push(Cache { name, block: id, kv_heads, head, value: None, place });
     let a = give(graph, block, "a", TOKENS, Op::Linear { x: takes, weight, bias: None });
     node(graph, block, "kv", vec![], Op::KvWrite { k: a, v: a, cache });
     let (mask, score) = (Mask::Causal, Score::default());
